@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness import packages, timing
-from harness.errors import DaemonUnavailable
+from harness.errors import DaemonUnavailable, HarnessError
 from harness.runs import identity
 
 if TYPE_CHECKING:
@@ -40,6 +40,16 @@ def host() -> str:
 
 def _own_host() -> str:
     return configured_host() or LOCAL_SOCKET
+
+
+def socket_address(host: str) -> str | tuple[str, int]:
+    """A daemon's address as sockets take it: a path, or a host and a port. Raises HarnessError for another kind."""
+    parts = urlsplit(host)
+    if parts.scheme == "unix":
+        return parts.path
+    if parts.scheme in ("tcp", "http") and parts.hostname and parts.port:
+        return parts.hostname, parts.port
+    raise HarnessError(f"a daemon at {host!r}: expected unix:///path or tcp://host:port")
 
 
 def published_address() -> tuple[str, str]:

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 from harness import start_services
+from harness.fixtures.faults import Held
 from harness.rtm import unique_game_id
-from integration.support.gate import Kept
-from integration.support.gated import GatedTestCase
+from integration.support.proxied import ProxiedTestCase
 
 #: The consumer group of the input streams.
 GROUP = "rtmanager"
@@ -20,7 +20,7 @@ def setUpModule() -> None:
     start_services()
 
 
-class KilledAtWork(GatedTestCase):
+class KilledAtWork(ProxiedTestCase):
     """Six games; a kill interrupts each at another point, half before Docker's action and half after it."""
 
     def setUp(self) -> None:
@@ -40,11 +40,11 @@ class KilledAtWork(GatedTestCase):
             process.kill()
         for call in calls:
             self.assertIsInstance(call.exception(), OSError)
-        self.docker_gate.shut()
+        self.docker_proxy.refuse()
         # Otherwise statements of the killed manager that wait for the lock would still be executed.
         self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         lock.close()
-        self.docker_gate.open()
+        self.docker_proxy.pass_on()
 
         self.start_process(SILENCE_TIMEOUT=PATIENCE)
         # A killed instance is detected after some seconds.
@@ -81,17 +81,17 @@ class KilledAtWork(GatedTestCase):
 
     def leave_undone(self, threads: ThreadPoolExecutor) -> list[Future[Any]]:
         """Let the others come as far as a request that Docker never receives."""
-        kept = [
-            self.docker_gate.keep_back(f"/containers/{self.old[self.restarting]}?v="),
-            self.docker_gate.keep_back(f"/containers/{self.old[self.cleaning]}?v="),
-            self.docker_gate.keep_back(f"/containers/{self.old[self.stopping]}/stop"),
-            self.docker_gate.keep_back("/start HTTP"),
-        ]
+        requests = self.docker_proxy.hold(
+            f"/containers/{self.old[self.restarting]}?v=",
+            f"/containers/{self.old[self.cleaning]}?v=",
+            f"/containers/{self.old[self.stopping]}/stop",
+            "/start HTTP",
+        )
         restart = threads.submit(self.call, "POST", "/restart", game_id=self.restarting)
         cleanup = threads.submit(self.call, "DELETE", "/container", game_id=self.cleaning)
         self.add_stop_job(game_id=self.stopping)
         self.add_start_job(game_id=self.starting)
-        for each in kept:
+        for each in requests:
             self.assert_arrived(each)
         [created] = self.containers(self.starting)
         self.assertEqual(created["State"]["Status"], "created")
@@ -102,8 +102,8 @@ class KilledAtWork(GatedTestCase):
         found = [each["Id"] for each in self.containers(game_id) if each["State"]["Running"]]
         return next((each for each in found if each != self.old.get(game_id)), "")
 
-    def assert_arrived(self, kept: Kept) -> None:
-        self.assertTrue(kept.arrived.wait(30), f"{kept.mark!r} was not asked for")
+    def assert_arrived(self, request: Held) -> None:
+        self.assertTrue(request.arrived.wait(30), f"{request.mark!r} was not asked for")
 
     def assert_ended_as_if_nothing_had_happened(self) -> None:
         start = ["start"]
@@ -135,11 +135,11 @@ class KilledAtWork(GatedTestCase):
         self.assertEqual(self.entries("notification:intents"), [])
 
 
-class KilledBetweenServers(GatedTestCase):
+class KilledBetweenServers(ProxiedTestCase):
     def test_what_was_neither_acknowledged_nor_forgotten_is_not_done_or_told_again(self) -> None:
         process = self.start_process()
-        acknowledgement = self.redis_gate.keep_back("XACK")
-        deletion = self.postgres_gate.keep_back("DELETE FROM outbox")
+        [acknowledgement] = self.redis_proxy.hold("XACK")
+        [deletion] = self.postgres_proxy.hold("DELETE FROM outbox")
         self.add_start_job()
         for each in (acknowledgement, deletion):
             self.assertTrue(each.arrived.wait(30), f"{each.mark!r} was not asked for")
@@ -147,9 +147,8 @@ class KilledBetweenServers(GatedTestCase):
         self.assertEqual(self.redis.xpending("runtime:start_jobs", GROUP)["pending"], 1)
         self.assertNotEqual(self.rows("SELECT FROM outbox"), [])
         process.kill()
-        for gate in (self.redis_gate, self.postgres_gate):
-            gate.shut()
-            gate.open()
+        for proxy in (self.redis_proxy, self.postgres_proxy):
+            proxy.cut()
 
         self.start_process()
         self.add_stop_job()

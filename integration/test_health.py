@@ -4,7 +4,7 @@ import time
 
 from harness import start_services, web
 from integration.support import images
-from integration.support.gated import GatedTestCase
+from integration.support.proxied import ProxiedTestCase
 from integration.support.watched import WatchedTestCase
 
 #: Seconds that a container with a requested end has to start again before its end is published.
@@ -185,7 +185,7 @@ class Inspecting(WatchedTestCase):
         self.wait_until("the inspector's next turn", lambda: self.rows(turn) != last)
 
 
-class DockerAway(GatedTestCase, WatchedTestCase):
+class DockerAway(ProxiedTestCase, WatchedTestCase):
     """The daemon runs, and its events do not arrive."""
 
     def setUp(self) -> None:
@@ -195,13 +195,13 @@ class DockerAway(GatedTestCase, WatchedTestCase):
         self.container = self.start_game()
 
     def test_what_happened_while_docker_was_away_is_told_when_it_is_back_and_nothing_before(self) -> None:
-        self.docker_gate.shut()
+        self.docker_proxy.refuse()
         self.container.kill()
         self.wait_until("readiness to name docker", self.misses_docker)
         self.wait_until("a pass to find Docker away", lambda: "worker=reconcile" in self.log.read_text())
         self.assertEqual(web.call("GET", f"{self.base_url}/healthz")[0], 200)
         self.assertEqual((self.status(), self.kinds()), ("running", []))
-        self.docker_gate.open()
+        self.docker_proxy.pass_on()
 
         [event] = self.wait_for("container_exited")
 
@@ -213,11 +213,11 @@ class DockerAway(GatedTestCase, WatchedTestCase):
         return status == 503 and "docker" in answer["error"]["message"]
 
 
-class WithoutEvents(GatedTestCase, WatchedTestCase):
+class WithoutEvents(ProxiedTestCase, WatchedTestCase):
     """Docker answers everything except the request for its events."""
 
     def test_an_exit_that_no_event_tells_is_noticed_within_a_period_of_the_reconciler(self) -> None:
-        self.docker_gate.keep_back("/events?")
+        self.docker_proxy.hold("/events?")
         self.start_runtime(RECONCILE_INTERVAL="2s")
         container = self.start_game()
         container.kill()

@@ -6,10 +6,10 @@ A manager that was frozen changes nothing after its thaw that it no longer owns.
 from pathlib import Path
 
 from harness import daemon, start_services
+from harness.fixtures.faults import Held
 from harness.rtm import unique_game_id
 from harness.rtm.manager import ManagerProcess
-from integration.support.gate import Kept
-from integration.support.gated import GatedTestCase
+from integration.support.proxied import ProxiedTestCase
 
 #: The shortest lease that the configuration accepts, in seconds.
 LEASE = "5"
@@ -19,7 +19,7 @@ def setUpModule() -> None:
     start_services()
 
 
-class Sharing(GatedTestCase):
+class Sharing(ProxiedTestCase):
     def test_three_instances_share_the_jobs_and_each_job_is_done_once(self) -> None:
         for _ in range(3):
             self.start_process(MAX_PARALLEL_OPERATIONS="2")
@@ -41,7 +41,7 @@ class Sharing(GatedTestCase):
 
     def test_what_a_killed_instance_was_doing_is_done_by_one_that_lives(self) -> None:
         victim = self.start_process()
-        start = self.docker_gate.keep_back("/start HTTP")
+        [start] = self.docker_proxy.hold("/start HTTP")
         self.add_start_job()
         self.assertTrue(start.arrived.wait(30), "nothing was started")
         self.start_process(DOCKER_HOST=daemon.host())
@@ -51,7 +51,7 @@ class Sharing(GatedTestCase):
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start"])
 
 
-class OneName(GatedTestCase):
+class OneName(ProxiedTestCase):
     """Docker's DNS ignores case: of two games whose ids differ only in case, one may exist."""
 
     def setUp(self) -> None:
@@ -60,7 +60,7 @@ class OneName(GatedTestCase):
 
     def test_of_two_starts_at_one_time_on_two_instances_one_is_refused(self) -> None:
         self.start_process(MAX_PARALLEL_OPERATIONS="1")
-        start = self.docker_gate.keep_back("/start HTTP")
+        [start] = self.docker_proxy.hold("/start HTTP")
         self.add_start_job()
         self.assertTrue(start.arrived.wait(30), "nothing was started")
         self.start_process(DOCKER_HOST=daemon.host())
@@ -68,7 +68,7 @@ class OneName(GatedTestCase):
             self.call("POST", "/start", {"image_ref": self.engine.ref}, game_id=self.namesake), 409, "conflict"
         )
         self.assertIn(f"game {self.game_id} is being started", message)
-        start.let_go.set()
+        start.release()
         [result] = self.results()
         self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
         self.assertEqual(self.containers(self.namesake), [])
@@ -116,14 +116,14 @@ PUT_STOPPED = b"""
     VALUES (%(game_id)s, 'stopped', %(image_ref)s, 'http://nowhere', '/nowhere', 'nowhere', now(), now(), now())"""
 
 
-class Frozen(GatedTestCase):
+class Frozen(ProxiedTestCase):
     """The manager is frozen during a request, which arrives after the thaw."""
 
     def setUp(self) -> None:
         super().setUp()
         self.first = self.start_process(GAME_LEASE_TTL_SECONDS=LEASE)
 
-    def freeze(self, request: Kept) -> None:
+    def freeze(self, request: Held) -> None:
         """Freeze the first instance when it has sent the request, and start another one."""
         self.assertTrue(request.arrived.wait(30), f"{request.mark!r} was not asked for")
         self.first.send("STOP")
@@ -140,15 +140,15 @@ class Frozen(GatedTestCase):
             DOCKER_HOST=daemon.host(),
         )
 
-    def thaw(self, request: Kept) -> None:
+    def thaw(self, request: Held) -> None:
         """Thaw the first instance and release its request; returns when it has given up the operation."""
         before = len(self.log.read_text())
-        request.let_go.set()
+        request.release()
         self.first.send("CONT")
         self.wait_until_let_go(before)
 
     def test_a_start_that_arrives_late_makes_no_second_container(self) -> None:
-        start = self.docker_gate.keep_back("/start HTTP")
+        [start] = self.docker_proxy.hold("/start HTTP")
         self.add_start_job()
         self.freeze(start)
         [result] = self.results()
@@ -163,7 +163,7 @@ class Frozen(GatedTestCase):
 
     def test_a_stop_that_arrives_late_ends_no_container_but_the_one_it_was_meant_for(self) -> None:
         started = self.post("start", {"image_ref": self.engine.ref})
-        stop = self.docker_gate.keep_back(f"/containers/{started['current_container_id']}/stop")
+        [stop] = self.docker_proxy.hold(f"/containers/{started['current_container_id']}/stop")
         self.add_stop_job()
         self.freeze(stop)
         [stopped] = self.results()
@@ -179,7 +179,7 @@ class Frozen(GatedTestCase):
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop", "start"])
 
     def test_an_end_that_is_written_late_is_refused(self) -> None:
-        end = self.postgres_gate.keep_back("WITH ours AS (")
+        [end] = self.postgres_proxy.hold("WITH ours AS (")
         self.add_start_job()
         self.freeze(end)
         [result] = self.results()

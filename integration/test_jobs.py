@@ -2,7 +2,7 @@
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase
-from integration.support.gated import GatedTestCase
+from integration.support.proxied import ProxiedTestCase
 
 OTHER_NAMES = {
     "START_JOBS": "other:starts",
@@ -133,16 +133,16 @@ class Jobs(RuntimeTestCase):
         return [fields for _, fields in self.redis.xrevrange("runtime:job_results", count=count)]
 
 
-class Overtaken(GatedTestCase):
+class Overtaken(ProxiedTestCase):
     def test_a_stop_that_finds_its_container_gone_is_a_success_and_tells_it_once(self) -> None:
         self.start_runtime()
         started = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-        stopping = self.docker_gate.keep_back(f"/containers/{started}/stop")
+        [stopping] = self.docker_proxy.hold(f"/containers/{started}/stop")
         self.add_stop_job()
         self.assertTrue(stopping.arrived.wait(30), "nothing was stopped")
         # The watch sees the removal and leaves it to the running stop.
         self.docker.remove_container(started, force=True)
-        stopping.let_go.set()
+        stopping.release()
 
         [result] = self.results()
 

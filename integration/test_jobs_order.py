@@ -6,8 +6,8 @@ from typing import Any
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase, unique_game_id
-from integration.support import gate, images
-from integration.support.gated import GatedTestCase
+from integration.support import images
+from integration.support.proxied import ProxiedTestCase
 
 #: A stop takes as long as the engine allows. The first-start watch ensures that its program runs and ignores signals
 #: before a stop is requested: until then a signal ends it.
@@ -99,12 +99,11 @@ class BusyGames(RuntimeTestCase):
         self.assertEqual(kinds, ["start", "stop", "start"], "a refused call was no operation")
 
     def test_a_job_waits_for_a_call_that_works_on_its_game(self) -> None:
-        docker = gate.before_docker()
-        self.addCleanup(docker.close)
+        docker = self.before_docker()
         self.start_runtime(**STUBBORN, DOCKER_HOST=docker.url)
         started = self.post("start", {"image_ref": images.tiny("ignores-signals")})
         # The call answers with the current record: the start after it must not be complete already.
-        creation = docker.keep_back("/containers/create")
+        [creation] = docker.hold("/containers/create")
         with ThreadPoolExecutor(1) as threads:
             call = threads.submit(self.post, "stop", {"reason": "finished"})
             self.wait_until("the stop to begin", lambda: self.states("stop") == ["running"])
@@ -115,7 +114,7 @@ class BusyGames(RuntimeTestCase):
 
             self.assertEqual(call.result()["status"], "stopped")
 
-        creation.let_go.set()
+        creation.release()
         self.assertEqual(self.results()[0]["outcome"], "success")
         sources = [(row["op_kind"], row["op_source"]) for row in self.log_rows()]
         self.assertEqual(sources, [("start", "gm_rest"), ("stop", "gm_rest"), ("start", "lobby_stream")])
@@ -176,16 +175,16 @@ class BusyGames(RuntimeTestCase):
         return connection
 
 
-class Decisions(GatedTestCase):
+class Decisions(ProxiedTestCase):
     def test_what_was_decided_on_a_record_that_changed_meanwhile_is_decided_again(self) -> None:
         self.start_runtime()
         self.post("start", {"image_ref": self.engine.ref})
-        stop = self.docker_gate.keep_back("/stop?")
+        [stop] = self.docker_proxy.hold("/stop?")
         self.add_stop_job()
         self.assertTrue(stop.arrived.wait(30), "nothing was stopped")
         with self.services.database.connect() as connection:
             connection.execute("UPDATE runtime_records SET status = 'stopped', stopped_at = '2001-01-01T00:00Z'")
-        stop.let_go.set()
+        stop.release()
 
         [result] = self.results()
 

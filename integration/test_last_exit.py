@@ -4,7 +4,7 @@ from typing import Any
 
 from harness import start_services
 from harness.fixtures.container import Container
-from integration.support.gated import GatedTestCase
+from integration.support.proxied import ProxiedTestCase
 from integration.support.watched import WatchedTestCase
 
 
@@ -70,11 +70,11 @@ class RequestedByManager(WatchedTestCase):
         self.assertEqual((crash["requested_by"], self.last_exit()), ("unknown", crash))
 
 
-class CrashUnseen(GatedTestCase, WatchedTestCase):
+class CrashUnseen(ProxiedTestCase, WatchedTestCase):
     """Docker answers everything except the request for its events, and no worker inspects the container."""
 
     def test_a_crash_that_nobody_has_seen_before_the_stop_is_not_the_managers(self) -> None:
-        self.docker_gate.keep_back("/events?")
+        self.docker_proxy.hold("/events?")
         self.start_runtime(RECONCILE_INTERVAL="1h", INSPECT_INTERVAL="1h")
         container = self.start_game()
         self.engine_call("GET", "/healthz")

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase
-from integration.support.gated import SILENCE, GatedTestCase, keep_pool_quiet
+from integration.support.proxied import SILENCE, ProxiedTestCase, keep_pool_quiet
 
 #: Less than the time of the first answer with the default timeout of eight seconds.
 TOLD_WITHIN_S = 8.0
@@ -126,19 +126,19 @@ class Memory(RuntimeTestCase):
         self.assertEqual(process.terminate(), 0)
 
 
-class InTheMiddle(GatedTestCase):
+class InTheMiddle(ProxiedTestCase):
     """Servers that become unreachable during an operation."""
 
     def test_a_job_that_finds_docker_away_stays_due_and_is_done_when_it_is_back(self) -> None:
         self.start_runtime()
-        self.docker_gate.shut()
+        self.docker_proxy.refuse()
         self.add_start_job()
         self.wait_until("the job to be put off", self.put_off)
 
         self.wait_until("a call to be told what the job waits for", self.told_why)
 
         self.assertEqual((self.entries("runtime:job_results"), self.log_rows(), self.record()), ([], [], {}))
-        self.docker_gate.open()
+        self.docker_proxy.pass_on()
         self.assertEqual(self.results()[0]["outcome"], "success")
         self.assertEqual([row["outcome"] for row in self.log_rows()], ["success"])
 
@@ -153,16 +153,16 @@ class InTheMiddle(GatedTestCase):
     def test_a_restart_that_loses_docker_half_way_goes_on_by_itself(self) -> None:
         self.start_runtime()
         old = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-        removal = self.docker_gate.keep_back(f"/containers/{old}?v=")
+        [removal] = self.docker_proxy.hold(f"/containers/{old}?v=")
         with ThreadPoolExecutor(1) as threads:
             call = threads.submit(self.call, "POST", "/restart")
             self.assertTrue(removal.arrived.wait(30), "the old container was not to be removed")
-            self.docker_gate.shut()
+            self.docker_proxy.refuse()
             message = self.refused(call.result(), 503, "service_unavailable")
 
         self.assertIn("goes on by itself", message)
         self.assertEqual(self.record()["current_container_id"], old, "an unreachable Docker changes no record")
-        self.docker_gate.open()
+        self.docker_proxy.pass_on()
         self.wait_until("the restart to end", lambda: self.record()["current_container_id"] != old)
         [container] = self.containers()
         self.assertEqual((container["Id"], self.record()["status"]), (self.record()["current_container_id"], "running"))
@@ -171,30 +171,30 @@ class InTheMiddle(GatedTestCase):
     def test_a_call_that_loses_postgres_half_way_is_told_that_its_operation_goes_on(self) -> None:
         self.start_runtime()
         container_id = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-        stop = self.docker_gate.keep_back(f"/containers/{container_id}/stop")
+        [stop] = self.docker_proxy.hold(f"/containers/{container_id}/stop")
         with ThreadPoolExecutor(1) as threads:
             call = threads.submit(self.call, "POST", "/stop", {"reason": "finished"})
             self.assertTrue(stop.arrived.wait(30), "nothing was stopped")
-            self.postgres_gate.shut()
+            self.postgres_proxy.refuse()
             message = self.refused(call.result(), 503, "service_unavailable")
 
         self.assertIn("was accepted; how it ends is not known here", message)
-        stop.let_go.set()
+        stop.release()
         self.wait_until("the end of the engine", lambda: not self.containers()[0]["State"]["Running"])
         self.assertEqual(self.record()["status"], "running", "the end cannot be written yet")
-        self.postgres_gate.open()
+        self.postgres_proxy.pass_on()
         self.wait_until("the record", lambda: self.record()["status"] == "stopped")
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
 
     def test_a_result_that_finds_redis_away_waits_and_is_told_once(self) -> None:
         self.start_runtime()
-        publication = self.redis_gate.keep_back("job_results")
+        [publication] = self.redis_proxy.hold("job_results")
         self.add_start_job()
         self.assertTrue(publication.arrived.wait(30), "there was nothing to tell")
-        self.redis_gate.shut()
+        self.redis_proxy.refuse()
         self.assertEqual(self.record()["status"], "running")
         self.assertEqual(self.entries("runtime:job_results"), [])
-        self.redis_gate.open()
+        self.redis_proxy.pass_on()
 
         self.assertEqual(self.results()[0]["outcome"], "success")
         self.add_stop_job()

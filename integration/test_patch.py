@@ -4,7 +4,7 @@ from typing import Any
 
 from harness import start_services
 from harness.rtm import RuntimeTestCase
-from integration.support import gate, images
+from integration.support import images
 
 
 def setUpModule() -> None:
@@ -26,11 +26,10 @@ class PatchTestCase(RuntimeTestCase):
 
 class Versions(PatchTestCase):
     def test_both_versions_are_checked_before_docker_is_asked_anything(self) -> None:
-        docker = gate.before_docker()
-        self.addCleanup(docker.close)
+        docker = self.before_docker()
         self.start_runtime(DOCKER_HOST=docker.url)
         before = self.start()
-        docker.shut()
+        docker.refuse()
 
         for image_ref, status, code in (
             ("galaxy/game:latest", 400, "image_ref_not_semver"),
@@ -48,7 +47,7 @@ class Versions(PatchTestCase):
                 self.refused(self.patch(image_ref), status, code)
         self.refused(self.patch(self.engine.patched_ref), 503, "service_unavailable")
 
-        docker.open()
+        docker.pass_on()
         self.assert_untouched(before)
 
     def test_a_game_whose_own_image_has_no_version_cannot_be_patched(self) -> None:

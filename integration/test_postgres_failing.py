@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing
 
 from harness import Database, Postgres, faults, start_postgres, start_services, web
 from harness.rtm import RUNTIME_MANAGER
-from integration.support import gate, servers
+from integration.support import servers
 from integration.support.failing import FailingPostgresTestCase
 from integration.support.found import FoundTestCase
 
@@ -35,18 +35,17 @@ class Restarted(FailingPostgresTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.set_for_all(synchronous_commit="on")
-        self.docker_gate = gate.before_docker()
-        self.addCleanup(self.docker_gate.close)
+        self.docker_proxy = self.before_docker()
 
     def assert_kept_through(self, outage: Callable[[], object]) -> None:
-        self.start_runtime(DOCKER_HOST=self.docker_gate.url)
-        creation = self.docker_gate.keep_back("/containers/create")
+        self.start_runtime(DOCKER_HOST=self.docker_proxy.url)
+        [creation] = self.docker_proxy.hold("/containers/create")
         self.add_start_job()
         self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
         asked = [self.ask(f"before-{number}") for number in range(20)]
 
         outage()
-        creation.let_go.set()
+        creation.release()
 
         self.wait_for_answers(self.game_id, *asked)
         self.assert_serves()
@@ -471,8 +470,7 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
         self.assert_runs(game)
 
     def test_jobs_that_a_failover_has_lost_are_read_again_and_answered_at_least_once(self) -> None:
-        docker = gate.before_docker()
-        self.addCleanup(docker.close)
+        docker = self.before_docker()
         self.start_runtime(DOCKER_HOST=docker.url)
         self.add_start_job()
         known = self.ask("known")
@@ -483,7 +481,7 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
         self.line.black_hole()
         told = self.ask("told")
         self.wait_for_answers(told)
-        creation = docker.keep_back("/containers/create")
+        [creation] = docker.hold("/containers/create")
         other = f"other-{self.game_id[-10:]}"
         self.add_start_job(game_id=other)
         self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
@@ -494,7 +492,7 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
         self.look_at_standby()
         self.assertEqual(self.operations(told, other), [])
         self.lead_to_standby()
-        creation.let_go.set()
+        creation.release()
 
         self.wait_until_said("entries that were taken over are gone from the database, reading them again")
         self.wait_for_answers(other)
@@ -546,14 +544,13 @@ class Restored(FailingPostgresTestCase):
         self.assertEqual(len(self.containers(other)), 1)
 
     def test_an_operation_that_a_restore_has_forgotten_does_not_end_another_one_under_its_id(self) -> None:
-        docker = gate.before_docker()
-        self.addCleanup(docker.close)
+        docker = self.before_docker()
         # The manager's query waits while a restore locks the tables, which takes some time on a busy machine.
         self.start_runtime(DOCKER_HOST=docker.url, SILENCE_TIMEOUT="15s")
         self.wait_for_answers(self.ask())
         self.back_up()
         forgotten, other = (f"{name}-{self.game_id[-10:]}" for name in ("forgotten", "other"))
-        creations = [docker.keep_back(f"create?name=galaxy-game-{game_id}") for game_id in (forgotten, other)]
+        creations = docker.hold(*(f"create?name=galaxy-game-{game_id}" for game_id in (forgotten, other)))
         with ThreadPoolExecutor(1) as threads:
             call = threads.submit(self.call, "POST", "/start", {"image_ref": self.engine.ref}, game_id=forgotten)
             self.assertTrue(creations[0].arrived.wait(30), "the first game was not to be started")
@@ -565,10 +562,10 @@ class Restored(FailingPostgresTestCase):
             [second] = self.operations(other)
             self.assertEqual((first["id"], first["generation"]), (second["id"], second["generation"]))
 
-            creations[0].let_go.set()
+            creations[0].release()
             self.wait_until_said("operation was taken over, it ends here")
             self.assertEqual(self.operations(other)[0]["state"], "running")
-            creations[1].let_go.set()
+            creations[1].release()
 
         self.wait_for_answers(other)
         self.assertEqual(self.record(other)["status"], "running")

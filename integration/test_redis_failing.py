@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from harness import faults, start_redis, start_services, web
 from harness.rtm.case import RESULT_TIMEOUT_S
-from integration.support import gate
 from integration.support.failing import FailingRedisTestCase
 
 RESULTS = "runtime:job_results"
@@ -45,16 +44,15 @@ class Emptied(FailingRedisTestCase):
         self.assert_runs(game)
 
     def test_restarted_empty_it_gets_the_result_of_the_job_that_was_under_way(self) -> None:
-        docker = gate.before_docker()
-        self.addCleanup(docker.close)
+        docker = self.before_docker()
         self.start_runtime(DOCKER_HOST=docker.url)
-        creation = docker.keep_back("/containers/create")
+        [creation] = docker.hold("/containers/create")
         self.add_start_job()
         self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
 
         self.services.redis.container.restart(0)
         self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=redis")
-        creation.let_go.set()
+        creation.release()
 
         self.assertEqual([each["outcome"] for each in self.results()], ["success"])
         self.assert_serves()
@@ -278,9 +276,8 @@ class FailedOver(FailingRedisTestCase):
         self.assert_serves()
 
     def test_a_failover_loses_what_was_not_copied_and_nothing_that_postgres_knows(self) -> None:
-        docker = gate.before_docker()
-        self.addCleanup(docker.close)
-        creation = docker.keep_back("/containers/create")
+        docker = self.before_docker()
+        [creation] = docker.hold("/containers/create")
         self.start_runtime(DOCKER_HOST=docker.url)
         before = self.ask("before")
         self.wait_for_answers(before)
@@ -298,7 +295,7 @@ class FailedOver(FailingRedisTestCase):
         self.primary.container.kill()
         self.promote()
         self.assertLess(self.relay_turn(), turn)
-        creation.let_go.set()
+        creation.release()
 
         self.wait_for_answers(self.game_id)
         self.assert_serves()

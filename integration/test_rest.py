@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from harness import start_services, web
 from harness.rtm import RuntimeTestCase
-from integration.support.gated import GatedTestCase
+from integration.support.proxied import ProxiedTestCase
 
 JSON = "application/json; charset=utf-8"
 
@@ -96,18 +96,18 @@ class Operations(RestTestCase):
         self.assertEqual(self.post("stop", {"reason": "finished"})["status"], "stopped")
 
 
-class HalfWay(GatedTestCase):
+class HalfWay(ProxiedTestCase):
     def test_a_restart_that_cannot_start_leaves_the_game_stopped_with_three_rows(self) -> None:
         self.start_runtime()
         running = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
-        creation = self.docker_gate.keep_back("/containers/create")
+        [creation] = self.docker_proxy.hold("/containers/create")
         with ThreadPoolExecutor(1) as threads:
             restart = threads.submit(self.call, "POST", "/restart")
             self.assertTrue(creation.arrived.wait(30), "there was no container to be created")
             # Its container stays: the manager does not trust an absence while the network is gone.
             self.docker.disconnect_container_from_network(running, self.network.network_id, force=True)
             self.docker.remove_network(self.network.network_id)
-            creation.let_go.set()
+            creation.release()
             message = self.refused(restart.result(), 500, "container_start_failed")
 
         self.assertIn("network", message)
@@ -124,12 +124,12 @@ class HalfWay(GatedTestCase):
             with self.subTest(operation):
                 before = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
                 # If it ended sooner, the watch might detect it first and change the record.
-                stopping = self.docker_gate.keep_back(f"/containers/{before}/stop")
+                [stopping] = self.docker_proxy.hold(f"/containers/{before}/stop")
                 with ThreadPoolExecutor(1) as threads:
                     done = threads.submit(self.post, operation, {"reason": "finished"} if operation == "stop" else None)
                     self.assertTrue(stopping.arrived.wait(30), "there was no container to be stopped")
                     self.docker.remove_container(before, force=True)
-                    stopping.let_go.set()
+                    stopping.release()
                     record = done.result()
 
                 self.assertEqual(record["status"], status)

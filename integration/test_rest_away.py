@@ -5,7 +5,7 @@ from typing import Any
 
 from harness import start_services, web
 from harness.rtm import unique_game_id
-from integration.support.gated import GatedTestCase
+from integration.support.proxied import ProxiedTestCase
 
 Answer = tuple[int, Any]
 
@@ -14,7 +14,7 @@ def setUpModule() -> None:
     start_services()
 
 
-class Away(GatedTestCase):
+class Away(ProxiedTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.start_runtime()
@@ -67,7 +67,7 @@ class Away(GatedTestCase):
         other, stopped = unique_game_id("new"), unique_game_id("stopped")
         self.post("start", {"image_ref": self.engine.ref}, game_id=stopped)
         self.post("stop", {"reason": "finished"}, game_id=stopped)
-        self.docker_gate.shut()
+        self.docker_proxy.refuse()
 
         image = {"image_ref": self.engine.ref}
         answers = {
@@ -82,7 +82,7 @@ class Away(GatedTestCase):
         self.assert_unavailable(answers, "docker")
         self.assertEqual([answer[0] for answer in self.looks().values()], [200, 200])
         self.assert_not_ready("docker", "network")
-        self.docker_gate.open()
+        self.docker_proxy.pass_on()
         self.assert_untouched()
         self.assertEqual(self.record(other), {})
         self.assertEqual(self.record(stopped)["status"], "stopped")
@@ -91,24 +91,24 @@ class Away(GatedTestCase):
         self.assertEqual(self.entries("notification:intents"), [])
 
     def test_without_postgres_all_but_liveness_is_unavailable(self) -> None:
-        self.postgres_gate.shut()
+        self.postgres_proxy.refuse()
 
         self.assert_unavailable({**self.operations(), **self.looks()}, "postgres")
         self.assert_not_ready("postgres")
 
-        self.postgres_gate.open()
+        self.postgres_proxy.pass_on()
         self.wait_until_ready()
         self.assert_untouched()
         self.assertEqual(len(self.log_rows()), 1, "nothing was accepted")
 
     def test_without_redis_no_operation_is_accepted_and_what_is_known_is_told(self) -> None:
-        self.redis_gate.shut()
+        self.redis_proxy.refuse()
 
         self.assert_unavailable(self.operations(), "redis")
         self.assertEqual([answer[0] for answer in self.looks().values()], [200, 200])
         self.assert_not_ready("redis")
 
-        self.redis_gate.open()
+        self.redis_proxy.pass_on()
         self.wait_until_ready()
         self.assert_untouched()
         self.assertEqual(len(self.log_rows()), 1)

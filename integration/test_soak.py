@@ -16,8 +16,8 @@ from typing import Any
 from harness import start_services
 from harness.rtm import unique_game_id
 from harness.rtm.manager import ManagerProcess
-from integration.support.gated import GatedTestCase
 from integration.support.interference import Interference
+from integration.support.proxied import ProxiedTestCase
 from integration.support.watched import WatchedTestCase
 
 #: Minutes and games of the short form.
@@ -45,7 +45,7 @@ def setUpModule() -> None:
     start_services()
 
 
-class Soak(GatedTestCase, WatchedTestCase):
+class Soak(ProxiedTestCase, WatchedTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.minutes = float(os.environ.get("RTM_SOAK_MINUTES") or MINUTES)
@@ -56,7 +56,7 @@ class Soak(GatedTestCase, WatchedTestCase):
 
     def test_after_any_interference_everything_agrees_and_nothing_has_grown(self) -> None:
         managers = [self.start_process(**SETTINGS) for _ in range(2)]
-        interference = Interference(self, self.games, self.docker_gate, self.seed)
+        interference = Interference(self, self.games, self.docker_proxy, self.seed)
         with self.subTest(seed=self.seed):
             self.interfere(interference, managers)
             interference.end()

@@ -34,9 +34,9 @@ def _contests() -> Iterator[Contest]:
     with fleet.gathered() as ours:
         yield _contest("kill -9 of the only instance", lambda: _kill(ours, 1), ours, 1, KILLS)
         yield _contest("kill -9 of one of three", lambda: _kill(ours, 3), ours, 3, KILLS)
-    for name in ("PostgreSQL", "Redis", "Docker"):
+    for name, server in (("PostgreSQL", "postgres"), ("Redis", "redis"), ("Docker", "docker")):
         with fleet.gathered() as ours:
-            away = _outage(ours, name)
+            away = _outage(ours, server)
             yield _contest(f"{OUTAGE_S:g} s without {name}", away, ours, 1, OUTAGES)
 
 
@@ -63,9 +63,9 @@ def _kill(ours: Fleet, managers: int) -> Sample:
     return {WHOLE: ours.wait_for(due) - began}
 
 
-def _outage(ours: Fleet, name: str) -> Callable[[], Sample]:
+def _outage(ours: Fleet, server: str) -> Callable[[], Sample]:
     def outage() -> Sample:
-        proxy = ours.proxies[name]
+        proxy = ours.lines[server]
         proxy.refuse()
         time.sleep(OUTAGE_S / 2)
         due = ours.add_jobs()

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from harness import faults
 from harness.errors import WaitFailed
 from harness.fixtures import container
-from harness.fixtures.faults import Proxy
 from harness.fixtures.log_tail import log_tail
 from harness.rtm import manager, stack
+from harness.rtm.lines import Lines
 from harness.rtm.manager import ManagerProcess
 from harness.rtm.stack import Stack
 from harness.waiting import wait_until
@@ -31,8 +30,7 @@ class Fleet:
     """The managers, and the fault proxies in front of their dependencies."""
 
     here: Stack
-    proxies: dict[str, Proxy]
-    environment: dict[str, str]
+    lines: Lines
     log: Path
     # `Any`: redis-py annotates replies as unions of everything, differently in each release.
     redis: Any
@@ -89,8 +87,8 @@ class Fleet:
             raise BenchError(f"{failure}\n{log_tail(self.log)}") from None
 
     def _start(self) -> ManagerProcess:
-        environment = {**self.environment, manager.ADDRESS_VARIABLE: manager.free_address()}
-        return manager.start(environment, self.log)
+        address = {manager.ADDRESS_VARIABLE: manager.free_address()}
+        return manager.start({**self.here.environment, **self.lines.environment, **address}, self.log)
 
 
 @contextmanager
@@ -98,22 +96,8 @@ def gathered() -> Iterator[Fleet]:
     """A platform without managers; removes it and the started managers at the end."""
     with ExitStack() as cleanup:
         here = cleanup.enter_context(stack.running("bench"))
-        host = here.environment["RTMANAGER_DOCKER_HOST"]
-        postgres = cleanup.enter_context(faults.before((here.postgres.host, here.postgres.port)))
-        redis = cleanup.enter_context(faults.before((here.redis.host, here.redis.port)))
-        docker = cleanup.enter_context(faults.before(host.removeprefix("unix://")))
-        environment = {
-            **here.environment,
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": here.database.dsn_by_way_of(*postgres.address),
-            "RTMANAGER_REDIS_MASTER_ADDR": "{}:{}".format(*redis.address),
-            "RTMANAGER_DOCKER_HOST": docker.url,
-        }
-        fleet = Fleet(
-            here,
-            {"PostgreSQL": postgres, "Redis": redis, "Docker": docker},
-            environment,
-            here.state_root.logs / "manager.log",
-            cleanup.enter_context(here.redis.client()),
-        )
+        lines = cleanup.enter_context(Lines(here.database, here.redis, here.environment["RTMANAGER_DOCKER_HOST"]))
+        redis = cleanup.enter_context(here.redis.client())
+        fleet = Fleet(here, lines, here.state_root.logs / "manager.log", redis)
         cleanup.callback(fleet.close)
         yield fleet

@@ -16,7 +16,7 @@ from harness.fixtures import services, stateroot
 from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 from harness.fixtures.stateroot import StateRoot
-from harness.rtm import RUNTIME_MANAGER, manager
+from harness.rtm import RUNTIME_MANAGER, manager, stack
 from harness.rtm.manager import ManagerProcess
 from rtmanager.adapters.postgres.database import Database as Pool
 from rtmanager.adapters.postgres.migrate import migrate
@@ -66,13 +66,9 @@ def running(count: int) -> Iterator[Platform]:
         cleanup.callback(root.remove)
         for game_id in games.ids(count):
             (root.folder("games") / game_id).mkdir()
+        lobby_url = "http://127.0.0.1:9"  # no job here notifies the Lobby
         environment = {
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn,
-            "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
-            "RTMANAGER_DOCKER_HOST": docker_host,
-            "RTMANAGER_DOCKER_NETWORK": games.HOUSE.network,
-            "RTMANAGER_GAME_STATE_ROOT": str(root.folder("games")),
-            "RTMANAGER_LOBBY_INTERNAL_BASE_URL": "http://127.0.0.1:9",  # no job here notifies the Lobby
+            **stack.environment(database, redis, docker_host, games.HOUSE.network, root, lobby_url),
             "RTMANAGER_PROBE_TARGET": "endpoint",
         }
         yield Platform(database, redis, root, docker_host, listening, environment)

@@ -283,8 +283,7 @@ class DockerTestCase(unittest.TestCase):
             return
         if self.failed():
             self.state_root.keep(self.id())
-        elif not identity.keeps():
-            self.state_root.remove()
+        self.state_root.leave()
 
 
 class ServicesTestCase(DockerTestCase):

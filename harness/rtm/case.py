@@ -21,15 +21,15 @@ from typing import Any, ClassVar, TypeVar
 from harness import daemon, web
 from harness.cases.docker import ServicesTestCase, short_name
 from harness.errors import WaitFailed
-from harness.fixtures import postgres
+from harness.fixtures import faults, postgres
 from harness.fixtures.container import Container
+from harness.fixtures.faults import Proxy
 from harness.fixtures.log_tail import log_tail
-from harness.rtm import manager
+from harness.rtm import manager, stack
 from harness.rtm.database import MIGRATIONS, RUNTIME_MANAGER
 from harness.rtm.images import EngineImage, engine_image
 from harness.rtm.in_process import LiveRuntime
 from harness.rtm.lobby import Lobby
-from harness.rtm.stack import ownership
 from harness.waiting import wait_until
 
 T = TypeVar("T")
@@ -69,14 +69,8 @@ class RuntimeTestCase(ServicesTestCase):
 
     def environment(self, **changes: str) -> dict[str, str]:
         """The environment of a manager for this test; the names of `changes` have no `RTMANAGER_`."""
-        base = {
+        settings = {
             "INTERNAL_HTTP_ADDR": "127.0.0.1:0",
-            "POSTGRES_PRIMARY_DSN": self.services.database.dsn,
-            "REDIS_MASTER_ADDR": self.services.redis.address,
-            "DOCKER_HOST": daemon.host(),
-            "DOCKER_NETWORK": self.network.name,
-            "GAME_STATE_ROOT": str(self.state_root.folder("games")),
-            "LOBBY_INTERNAL_BASE_URL": self.lobby.base_url,
             "CONTAINER_STOP_TIMEOUT_SECONDS": "5",
             # The services already answer, or the test is about one that does not.
             "STARTUP_WAIT": "1ms",
@@ -84,7 +78,9 @@ class RuntimeTestCase(ServicesTestCase):
             "FIRST_START_WATCH": "1ms",
             **changes,
         }
-        return ownership() | {f"RTMANAGER_{name}": value for name, value in base.items()}
+        database, redis, root = self.services.database, self.services.redis, self.state_root
+        needs = stack.environment(database, redis, daemon.host(), self.network.name, root, self.lobby.base_url)
+        return needs | {f"RTMANAGER_{name}": value for name, value in settings.items()}
 
     def start_runtime(self, **changes: str) -> LiveRuntime:
         """Start a manager in this process; stopped at the end of the test. Requests go to the last one started."""
@@ -101,6 +97,12 @@ class RuntimeTestCase(ServicesTestCase):
         process.wait_until_ready()
         self.base_url = process.base_url
         return process
+
+    def before_docker(self) -> Proxy:
+        """Start a fault proxy in front of the daemon; closed at the end of the test."""
+        proxy = faults.before(daemon.socket_address(daemon.host()))
+        self.addCleanup(proxy.close)
+        return proxy
 
     # --- requests
 

@@ -7,12 +7,13 @@ with stack.running() as here, manager.start(here.environment, log) as process:
 import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import daemon
-from harness.fixtures import network, services, stateroot
+from harness.fixtures import dockerd, network, services, stateroot
+from harness.fixtures.dockerd import OwnDaemon
 from harness.fixtures.network import Network
 from harness.fixtures.postgres import Database, Postgres
 from harness.fixtures.redis import Redis
@@ -56,6 +57,21 @@ def may_change_owners() -> bool:
     return bool(int(effective, 16) >> _CAP_CHOWN & 1)
 
 
+def environment(
+    database: Database, redis: Redis, docker_host: str, network: str, root: StateRoot, lobby_url: str
+) -> dict[str, str]:
+    """The settings with which a manager uses these."""
+    return {
+        "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn,
+        "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
+        "RTMANAGER_DOCKER_HOST": docker_host,
+        "RTMANAGER_DOCKER_NETWORK": network,
+        "RTMANAGER_GAME_STATE_ROOT": str(root.folder("games")),
+        "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby_url,
+        **ownership(),
+    }
+
+
 @dataclass(frozen=True)
 class Stack:
     """The services, and `environment`, the settings with which a manager uses them."""
@@ -63,6 +79,8 @@ class Stack:
     postgres: Postgres
     database: Database
     redis: Redis
+    #: The Docker daemon of the games, where it is not the machine's.
+    own_daemon: OwnDaemon | None
     network: Network
     state_root: StateRoot
     lobby: Lobby
@@ -71,28 +89,31 @@ class Stack:
 
 
 @contextmanager
-def running(name: str) -> Iterator[Stack]:
-    """Start everything; `name` names the state root. Removed at the end, with every game that was started."""
+def running(name: str, servers: tuple[Postgres, Redis] | None = None, *, own_daemon: bool = False) -> Iterator[Stack]:
+    """Start everything, with `servers` in place of new ones; `name` names the state root.
+
+    Removed at the end, with every game that was started; a state root that was kept stays.
+    """
     with ExitStack() as stack:
         engine = engine_image()
         cleanup.leave_nothing()  # also what exists when an interrupt comes during the start
-        with step("starting PostgreSQL and Redis"):
-            postgres, redis = stack.enter_context(services.running())
-        database = postgres.create_database(RUNTIME_MANAGER, name="galaxy")
+        with step("starting PostgreSQL and Redis") if servers is None else nullcontext():
+            postgres, redis = servers or stack.enter_context(services.running())
+        database = postgres.create_database(RUNTIME_MANAGER, name=None if servers else "galaxy")
         root = stateroot.create(name)
-        stack.callback(root.remove)
-        games = network.create()
-        stack.callback(games.remove)  # with the games' containers, before their directories
+        stack.callback(root.leave)
+        own = stack.enter_context(dockerd.start(log=root.logs / "dockerd.log")) if own_daemon else None
+        if own:  # which removes everything with it
+            own.copy_image(engine.ref, engine.patched_ref)
+            games = own.create_network()
+        else:
+            games = network.create()
+            stack.callback(games.remove)  # with the games' containers, before their directories
         lobby = stack.enter_context(Lobby())
-        environment = {
+        docker_host = own.url if own else daemon.host()
+        settings = {
             manager.ADDRESS_VARIABLE: manager.free_address(),
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn,
-            "RTMANAGER_REDIS_MASTER_ADDR": redis.address,
-            "RTMANAGER_DOCKER_HOST": daemon.host(),
-            "RTMANAGER_DOCKER_NETWORK": games.name,
-            "RTMANAGER_GAME_STATE_ROOT": str(root.folder("games")),
-            **ownership(),
-            "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
+            **environment(database, redis, docker_host, games.name, root, lobby.base_url),
             "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "10",
         }
-        yield Stack(postgres, database, redis, games, root, lobby, engine, environment)
+        yield Stack(postgres, database, redis, own, games, root, lobby, engine, settings)

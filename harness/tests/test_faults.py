@@ -322,6 +322,48 @@ class Faults:
             client.shutdown(socket.SHUT_WR)
             self.assertEqual(digest(read_all(server)), digest(MUCH[:sent]))
 
+        def test_a_held_request_waits_with_what_comes_after_it_and_nothing_else_does(self) -> None:
+            (client, server), (other, elsewhere) = self.pair(), self.pair()
+            first, second = self.proxy.hold("/stop", "/start")
+            for line in (client, other):
+                line.sendall(b"GET /list ")
+            self.assert_hears(server, b"GET /list ")
+            client.sendall(b"POST /start ")
+            self.assertTrue(second.arrived.wait(TIMEOUT_S))
+            client.sendall(b"GET /later")
+            client.shutdown(socket.SHUT_WR)
+            server.sendall(b"answer")
+            self.assert_hears(client, b"answer")
+            self.assert_hears_nothing(server)
+            self.assert_hears(elsewhere, b"GET /list ")
+            first.release()
+            self.assert_hears_nothing(server)
+            self.assertFalse(first.arrived.is_set())
+            second.release()
+            self.assertEqual(read_all(server), b"POST /start GET /later")
+            other.sendall(b"POST /start")
+            self.assert_hears(elsewhere, b"POST /start")
+
+        def test_a_held_request_never_arrives_once_its_connection_was_ended(self) -> None:
+            client, server = self.pair()
+            [held] = self.proxy.hold("ask")
+            client.sendall(b"ask")
+            self.assertTrue(held.arrived.wait(TIMEOUT_S))
+            self.proxy.refuse()
+            self.assert_ended(client, server)
+            self.proxy.pass_on()
+            client, server = self.pair()
+            client.sendall(b"ask")
+            self.assert_hears(server, b"ask")
+
+        def test_the_next_fault_lets_held_requests_go(self) -> None:
+            client, server = self.pair()
+            [held] = self.proxy.hold("ask")
+            client.sendall(b"ask")
+            self.assertTrue(held.arrived.wait(TIMEOUT_S))
+            self.proxy.pass_on()
+            self.assert_hears(server, b"ask")
+
         def test_what_makes_no_sense_is_refused(self) -> None:
             with self.assertRaisesRegex(HarnessError, "-1"):
                 self.proxy.delay(-1)
@@ -381,7 +423,7 @@ class Faults:
 
         # The end
 
-        def faults(self) -> list[Callable[[], None]]:
+        def faults(self) -> list[Callable[[], object]]:
             proxy = self.proxy
             return [
                 proxy.pass_on,
@@ -392,6 +434,7 @@ class Faults:
                 proxy.half_open,
                 lambda: proxy.delay(3600),
                 lambda: proxy.slow(1),
+                lambda: proxy.hold("hello"),
             ]
 
         def test_closed_under_any_fault_it_leaves_nothing(self) -> None:

@@ -50,6 +50,15 @@ class StateRootTest(unittest.TestCase):
             modes = {each.stat().st_mode & 0o777 for each in (authority.ca, server.cert, server.key)}
             self.assertEqual((authority.directory.stat().st_mode & 0o777, modes), (0o755, {0o644}))
 
+    def test_it_is_left_where_it_was_kept_and_removed_otherwise(self) -> None:
+        kept, other, of_kept_run = stateroot.create(), stateroot.create(), stateroot.create()
+        kept.keep()
+        with mock.patch.dict(os.environ, {identity.KEEP_VARIABLE: "1"}):
+            of_kept_run.leave()
+        for each in (kept, other):
+            each.leave()
+        self.assertEqual(set(stateroot.directories()), {kept.directory, of_kept_run.directory})
+
     def test_two_of_one_name_are_two(self) -> None:
         self.assertNotEqual(stateroot.create("a").directory, stateroot.create("a").directory)
 

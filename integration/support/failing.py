@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from harness import Database, Postgres, Redis, faults, start_postgres, start_redis, web
 from harness.fixtures.closing import Closing
 from harness.rtm import RUNTIME_MANAGER, RuntimeTestCase
-from integration.support.gated import SILENCE, keep_pool_quiet
+from integration.support.proxied import SILENCE, keep_pool_quiet
 from integration.support.servers import PROGRAMS
 
 T = TypeVar("T", bound=Closing)

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from harness.fixtures.container import Container
-from integration.support.gate import Gate
+from harness.fixtures.faults import Proxy
 from integration.support.watched import WatchedTestCase
 
 #: The longest duration of a pause, a wrong name or an outage, in seconds.
@@ -23,13 +23,13 @@ LONGEST_S = 20.0
 class Interference:
     """Random steps against the games of a test; `done` counts them by name."""
 
-    def __init__(self, test: WatchedTestCase, games: list[str], docker_gate: Gate, seed: int) -> None:
+    def __init__(self, test: WatchedTestCase, games: list[str], docker_proxy: Proxy, seed: int) -> None:
         self.done: Counter[str] = Counter()
         self.jobs = 0
         self._test = test
         self._docker = test.docker
         self._games = games
-        self._gate = docker_gate
+        self._docker_proxy = docker_proxy
         self._random = Random(seed)
         self._undo: list[tuple[float, Callable[[], object]]] = []
         self._away = False
@@ -143,9 +143,9 @@ class Interference:
     def _outage(self, _game_id: str) -> None:
         if not self._away:
             self._away = True
-            self._gate.shut()
+            self._docker_proxy.refuse()
             self._later(self._back)
 
     def _back(self) -> None:
         self._away = False
-        self._gate.open()
+        self._docker_proxy.pass_on()

@@ -8,17 +8,13 @@ import http.client
 import subprocess
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
-from pathlib import Path
 
 from harness.errors import WaitFailed
 from harness.fixtures.closing import Closing
-from harness.fixtures.faults import Proxy, before
-from harness.fixtures.listening import LOOPBACK
-from harness.fixtures.postgres import Database
-from harness.fixtures.redis import Redis
 from harness.rtm import manager
+from harness.rtm.lines import Lines
 from harness.rtm.manager import ManagerProcess
+from harness.rtm.stack import Stack
 from integration.support import shifted
 from reliability.chaos.history import History
 
@@ -32,28 +28,17 @@ END_TIMEOUT_S = 60.0
 class Instance(Closing):
     """One manager; `lines` are its proxies to the servers."""
 
-    def __init__(
-        self, number: int, environment: Mapping[str, str], database: Database, redis: Redis, docker: Path, log: Path
-    ) -> None:
+    def __init__(self, number: int, here: Stack, settings: Mapping[str, str], code: str) -> None:
         self.number = number
-        self.log = log
+        self.log = here.state_root.logs / f"manager-{number}.log"
         self.complaints: list[str] = []
         self.starts = 0
         #: Seconds by which its host's clock is off, from its next start on.
         self.clock_off_s = 0
         #: The directory of the release that it runs, from its next start on; this one when empty.
-        self.code = ""
-        self._ends = ExitStack()
-        postgres = self._ends.enter_context(before((database.server.host, database.server.port)))
-        store = self._ends.enter_context(before((redis.host, redis.port)))
-        daemon = self._ends.enter_context(before(docker))
-        self.lines: dict[str, Proxy] = {"postgres": postgres, "redis": store, "docker": daemon}
-        self._environment = {
-            **environment,
-            "RTMANAGER_POSTGRES_PRIMARY_DSN": database.dsn_by_way_of(LOOPBACK, postgres.port),
-            "RTMANAGER_REDIS_MASTER_ADDR": f"{LOOPBACK}:{store.port}",
-            "RTMANAGER_DOCKER_HOST": f"unix://{daemon.path}",
-        }
+        self.code = code
+        self.lines = Lines(here.database, here.redis, here.environment["RTMANAGER_DOCKER_HOST"])
+        self._environment = {**here.environment, **settings, **self.lines.environment}
         self._lock = threading.RLock()
         self._wanted = self._frozen = self._was_well = False
         self._process: ManagerProcess | None = None
@@ -133,7 +118,7 @@ class Instance(Closing):
     def close(self) -> None:
         """Kill it, and close its proxies."""
         self.kill()
-        self._ends.close()
+        self.lines.close()
 
     def _begin(self) -> None:
         if self._process and self._process.exit_code is None:

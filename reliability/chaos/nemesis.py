@@ -91,8 +91,7 @@ def _sleep_until(moment: float) -> None:
 def heal(platform: Platform) -> None:
     """Revert everything: every proxy forwards, every server and every instance is up and healthy."""
     for instance in platform.instances:
-        for line in instance.lines.values():
-            line.pass_on()
+        instance.lines.pass_on()
         instance.thaw()
         instance.start()
     for instance in platform.instances:

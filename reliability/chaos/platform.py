@@ -6,7 +6,7 @@ on the machine's daemon, which is never stopped.
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import daemon
-from harness.fixtures import dockerd, network, postgres, redis, stateroot
+from harness.fixtures import dockerd, postgres, redis
 from harness.fixtures.container import Container
 from harness.fixtures.dockerd import OwnDaemon
 from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 from harness.fixtures.stateroot import StateRoot
-from harness.rtm import RUNTIME_MANAGER, EngineImage, engine_image
+from harness.rtm import EngineImage, stack
 from harness.rtm.case import unique_game_id
-from harness.rtm.lobby import Lobby
-from harness.rtm.stack import ownership
 from harness.runs import identity
 from integration.support import images as suite_images
 from reliability.chaos.history import History
@@ -37,28 +35,25 @@ if TYPE_CHECKING:
 
 #: Short periods, so that the managers' periodic work runs often.
 SETTINGS = {
-    "GAME_LEASE_TTL_SECONDS": "5",
-    "RECONCILE_INTERVAL": "3s",
-    "INSPECT_INTERVAL": "4s",
-    "PROBE_INTERVAL": "2s",
-    "PROBE_TIMEOUT": "1s",
-    "CONTAINER_STOP_TIMEOUT_SECONDS": "6",
-    "SILENCE_TIMEOUT": "4s",
-    "SHUTDOWN_TIMEOUT": "3s",
-    "CRASH_RESTART": "on",
-    "CRASH_RESTART_FIRST_PAUSE": "1s",
-    "CRASH_RESTART_BUDGET": "50",
+    "RTMANAGER_GAME_LEASE_TTL_SECONDS": "5",
+    "RTMANAGER_RECONCILE_INTERVAL": "3s",
+    "RTMANAGER_INSPECT_INTERVAL": "4s",
+    "RTMANAGER_PROBE_INTERVAL": "2s",
+    "RTMANAGER_PROBE_TIMEOUT": "1s",
+    "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS": "6",
+    "RTMANAGER_SILENCE_TIMEOUT": "4s",
+    "RTMANAGER_SHUTDOWN_TIMEOUT": "3s",
+    "RTMANAGER_CRASH_RESTART": "on",
+    "RTMANAGER_CRASH_RESTART_FIRST_PAUSE": "1s",
+    "RTMANAGER_CRASH_RESTART_BUDGET": "50",
     # The checker expects an intent for each failure in the log.
-    "INTENTS_PER_MINUTE": "0",
+    "RTMANAGER_INTENTS_PER_MINUTE": "0",
 }
 
 #: The number of games without faults.
 CANARIES = 2
 #: The file that is put into each game's directory before its first start.
 MARK = "mark"
-
-#: The file that marks the directory of a run as kept.
-KEPT = "kept"
 
 #: Timeout of a query to a server of the run, in seconds.
 ASK_S = 20
@@ -177,62 +172,37 @@ class Platform:
 def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
     """A platform with its managers ready; everything is removed at the end, except the directory of a failed run."""
     with ExitStack() as ends:
-        root = stateroot.create(name)
-        ends.callback(_leave, root)
-        history = History(root.directory / "history.jsonl")
-        ends.callback(history.close)
-        server = ends.enter_context(postgres.start(settings=postgres.DURABLE))
-        store = ends.enter_context(redis.start(settings=redis.DURABLE))
-        engine, stubborn_image = engine_image(), suite_images.tiny("ignores-signals")
-        own = ends.enter_context(dockerd.start(log=root.logs / "dockerd.log")) if size.own_daemon else None
-        other = ends.enter_context(dockerd.start(log=root.logs / "other.log")) if size.own_daemon else None
-        docker = own.client(ASK_S) if own else daemon.connect(ASK_S)
-        ends.callback(docker.close)
+        servers = (
+            ends.enter_context(postgres.start(settings=postgres.DURABLE)),
+            ends.enter_context(redis.start(settings=redis.DURABLE)),
+        )
+        here = ends.enter_context(stack.running(name, servers, own_daemon=size.own_daemon))
+        root, own, stubborn_image = here.state_root, here.own_daemon, suite_images.tiny("ignores-signals")
+        history = ends.enter_context(closing(History(root.directory / "history.jsonl")))
+        other = None
         if own:
-            own.copy_image(engine.ref, engine.patched_ref, stubborn_image)
-        games = network.create(client=docker)
-        if other:
-            other.copy_image(engine.ref, engine.patched_ref)
-            other.create_network(games.name)
-        if not own:  # which removes everything with it
-            ends.callback(games.remove)
-        lobby = ends.enter_context(Lobby())
+            own.copy_image(stubborn_image)
+            other = ends.enter_context(dockerd.start(log=root.logs / "other.log"))
+            other.copy_image(here.engine.ref, here.engine.patched_ref)
+            other.create_network(here.network.name)
+        docker = ends.enter_context(closing(own.client(ASK_S) if own else daemon.connect(ASK_S)))
         made = Platform(
             size,
-            server.create_database(RUNTIME_MANAGER),
-            store,
+            here.database,
+            here.redis,
             own,
             other,
             docker,
-            games.name,
+            here.network.name,
             root,
-            engine,
+            here.engine,
             stubborn_image,
             history,
         )
         made.name_games()
         labels = {"com.galaxy.game_id": made.taken}
         made.add_stranger(f"galaxy-game-{made.taken}", labels)
-        made.instances = [ends.enter_context(_instance(made, number, lobby)) for number in range(size.managers)]
+        made.instances = [
+            ends.enter_context(Instance(number, here, SETTINGS, size.code)) for number in range(size.managers)
+        ]
         yield made
-
-
-def _instance(made: Platform, number: int, lobby: Lobby) -> Instance:
-    settings = {
-        "DOCKER_NETWORK": made.network,
-        "GAME_STATE_ROOT": str(made.root.folder("games")),
-        "LOBBY_INTERNAL_BASE_URL": lobby.base_url,
-        **SETTINGS,
-    }
-    environment = {**ownership(), **{f"RTMANAGER_{name}": value for name, value in settings.items()}}
-    socket = Path((made.own_daemon.url if made.own_daemon else daemon.host()).removeprefix("unix://"))
-    log = made.root.logs / f"manager-{number}.log"
-    instance = Instance(number, environment, made.database, made.store, socket, log)
-    instance.code = made.size.code
-    return instance
-
-
-def _leave(root: StateRoot) -> None:
-    """Remove the directory of a run, unless `run.keep` has marked it."""
-    if not (root.directory / KEPT).exists() and not identity.keeps():
-        root.remove()

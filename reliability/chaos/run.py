@@ -21,7 +21,7 @@ from reliability.chaos.instances import Supervisor
 from reliability.chaos.isolation_check import IsolationCheck
 from reliability.chaos.nemesis import Nemesis, heal
 from reliability.chaos.plan import Round, Size, plan
-from reliability.chaos.platform import KEPT, Platform, running
+from reliability.chaos.platform import Platform, running
 from reliability.chaos.watcher import Watcher
 from reliability.invariants import is_quiet, unquiet
 
@@ -199,7 +199,6 @@ def _keep(platform: Platform, report: Report) -> Path:
     """Keep everything for inspection: history, logs, tables, streams, containers."""
     directory = platform.root.keep()
     sys.stderr.write(f"see {directory}\n")
-    (directory / KEPT).touch()
     artefacts = Artefacts(directory)
     artefacts.tables(platform.database)
     artefacts.redis(platform.store)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from harness import daemon
 from harness.fixtures.dockerd import OwnDaemon
 from harness.waiting import wait_until
 from reliability.chaos.plan import Fault
@@ -93,10 +94,10 @@ def exchange_daemon(platform: Platform, _fault: Fault) -> Callable[[], object]:
     own, other = _own(platform), platform.other_daemon
     assert other is not None
 
-    def lead_to(daemon: OwnDaemon) -> None:
+    def lead_to(target: OwnDaemon) -> None:
         for instance in platform.instances:
             line = instance.lines["docker"]
-            line.lead_to(daemon.url.removeprefix("unix://"))
+            line.lead_to(daemon.socket_address(target.url))
             line.cut()
 
     lead_to(other)

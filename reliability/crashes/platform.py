@@ -14,26 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from harness import daemon, wait_until, web
-from harness.fixtures import container, dockerd, faults, network, redis, stateroot
+from harness.fixtures import container, faults, network, redis
 from harness.fixtures.closing import Closing
 from harness.fixtures.container import HTTP_NOT_YET
 from harness.fixtures.dockerd import OwnDaemon
-from harness.fixtures.listening import LOOPBACK, free_port
 from harness.fixtures.log_tail import log_tail
 from harness.fixtures.postgres import Postgres
 from harness.fixtures.registry import Registry
 from harness.images.variant import variant
-from harness.rtm import RUNTIME_MANAGER, engine_image, manager, unique_game_id
-from harness.rtm.lobby import Lobby
+from harness.rtm import manager, stack, unique_game_id
 from harness.rtm.manager import ManagerProcess
-from harness.rtm.stack import ownership
 from integration.support import shifted
-from reliability.crashes.prefork import Manager
+from reliability.crashes import prefork
 from reliability.invariants import Job, World, unquiet, violations
 
 if TYPE_CHECKING:
     import psycopg
-    from docker import APIClient
 
 #: Periods short enough that every worker runs within a cell.
 SETTINGS = {
@@ -94,66 +90,43 @@ class Platform(Closing):
         self._patience_s = patience_s
         self._shop = shop
         self.jobs: list[Job] = []
-        self.manager: Manager | ManagerProcess | None = None
+        self.manager: ManagerProcess | None = None
         self._clock_off_s = 0
-        self._own: OwnDaemon | None = None
-        self._way: faults.UnixProxy | None = None
         self._last_job_ms = 0
-        with ExitStack() as stack:
-            self.engine = engine_image()
-            self.docker, docker_host = daemon.client(), daemon.host()
-            if own_daemon:
-                self.docker, docker_host = self._start_daemon(stack)
-            self.database = postgres.create_database(RUNTIME_MANAGER)
-            stack.callback(self.database.drop)
-            store = stack.enter_context(redis.start())
-            self.redis: Any = stack.enter_context(store.client())
-            self.root = stateroot.create(name)
-            stack.callback(self.root.remove)
-            self.network = network.create(client=self.docker)
-            if own_daemon:  # which removes everything with it; the machine's daemon is the other one
-                stack.callback(network.create(self.network.name).remove)
-            else:
-                stack.callback(self.network.remove)
-            lobby = stack.enter_context(Lobby())
-            stack.callback(self.kill)
-            #: The file that arms failpoints, see `rtmanager.failpoints`.
-            self.points = self.root.directory / "failpoints"
-            self.log = self.root.logs / "manager.log"
-            self._sql = stack.enter_context(closing(self.database.connect()))
-            self.world = KeptWorld(
-                self.database,
-                self.redis,
-                self.docker,
-                self.network.name,
-                self.root.folder("games"),
-                connection=self._sql,
+        with ExitStack() as ends:
+            here = ends.enter_context(
+                stack.running(name, (postgres, ends.enter_context(redis.start())), own_daemon=own_daemon)
             )
-            self._address = (LOOPBACK, free_port())
-            self._environment = {
-                manager.ADDRESS_VARIABLE: "{}:{}".format(*self._address),
-                "RTMANAGER_POSTGRES_PRIMARY_DSN": self.database.dsn,
-                "RTMANAGER_REDIS_MASTER_ADDR": store.address,
-                "RTMANAGER_DOCKER_HOST": docker_host,
-                "RTMANAGER_DOCKER_NETWORK": self.network.name,
-                "RTMANAGER_GAME_STATE_ROOT": str(self.root.folder("games")),
-                "RTMANAGER_LOBBY_INTERNAL_BASE_URL": lobby.base_url,
-                "RTMANAGER_FAILPOINTS": f"file:{self.points}",
-                **SETTINGS,
-                **ownership(),
-            }
-            self._stack = stack.pop_all()
+            ends.callback(here.database.drop)
+            self.engine, self.network, self.database = here.engine, here.network, here.database
+            self.docker = here.network.client
+            self.redis: Any = ends.enter_context(here.redis.client())
+            self._own = here.own_daemon
+            self._way: faults.Proxy | None = None
+            self._environment = {**here.environment, **SETTINGS}
+            if own_daemon:
+                self._prepare_exchange(ends)
+            ends.callback(self.kill)
+            #: The file that arms failpoints, see `rtmanager.failpoints`.
+            self.points = here.state_root.directory / "failpoints"
+            self._environment["RTMANAGER_FAILPOINTS"] = f"file:{self.points}"
+            self.log = here.state_root.logs / "manager.log"
+            self._sql = ends.enter_context(closing(self.database.connect()))
+            games = here.state_root.folder("games")
+            self.world = KeptWorld(
+                self.database, self.redis, self.docker, self.network.name, games, connection=self._sql
+            )
+            self._ends = ends.pop_all()
 
     def close(self) -> None:
         """Remove everything, with every game."""
-        self._stack.close()
+        self._ends.close()
 
-    def _start_daemon(self, stack: ExitStack) -> "tuple[APIClient, str]":
-        """Start its own daemon with the engine's images; return a client, and the managers' address for it."""
-        self._own = stack.enter_context(dockerd.start())
-        self._own.copy_image(self.engine.ref, self.engine.patched_ref)
-        self._way = stack.enter_context(faults.before(_socket(self._own.url)))
-        return self._own.client(), self._way.url
+    def _prepare_exchange(self, ends: ExitStack) -> None:
+        """Make the machine's daemon able to replace the platform's own."""
+        self._way = ends.enter_context(faults.before(daemon.socket_address(self.own_daemon().url)))
+        self._environment["RTMANAGER_DOCKER_HOST"] = self._way.url
+        ends.callback(network.create(self.network.name).remove)
 
     # --- the manager
 
@@ -165,7 +138,7 @@ class Platform(Closing):
             command = shifted.command(self._clock_off_s, "serve")
             self.manager = manager.start(self._environment, self.log, command, echo=False)
         else:
-            self.manager = Manager(self._environment, self._address, self.log)
+            self.manager = prefork.start(self._environment, self.log)
 
     def serve(self) -> Self:
         """Start a manager if none runs, and wait until it is ready."""
@@ -177,7 +150,7 @@ class Platform(Closing):
     def kill(self) -> None:
         """Send SIGKILL, if a manager runs."""
         if self.manager is not None:
-            self.manager.close()
+            self.manager.kill()
 
     def send(self, signal: str) -> None:
         """Send the manager SIG`signal`."""
@@ -212,7 +185,7 @@ class Platform(Closing):
 
     def _lead_to(self, url: str) -> None:
         assert self._way is not None
-        self._way.lead_to(_socket(url))
+        self._way.lead_to(daemon.socket_address(url))
         self._way.cut()
 
     # --- failpoints
@@ -359,7 +332,3 @@ class Platform(Closing):
         if not wrong and not fitting:
             wrong = ["the game is not as it should be"]
         return wrong or violations(self.world, self.jobs)
-
-
-def _socket(url: str) -> str:
-    return url.removeprefix("unix://")

@@ -7,69 +7,52 @@ test's process at the latest.
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import WaitFailed
-from harness.fixtures.closing import Closing
-from harness.fixtures.container import HTTP_NOT_YET, http_ok
-from harness.fixtures.log_tail import log_tail
-from harness.rtm.manager import READY_TIMEOUT_S
-from harness.waiting import wait_until
+from harness.rtm.manager import ADDRESS_VARIABLE, ManagerProcess
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["rtmanager.cli", "rtmanager.bootstrap.app"])
 
 
-class Manager(Closing):
-    """A started manager."""
+class _Fork:
+    """A started manager with the interface of a `subprocess.Popen`."""
 
-    def __init__(self, environment: Mapping[str, str], address: tuple[str, int], log: Path) -> None:
-        self._address = address
-        self._log = log
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._process = _FORKS.Process(target=_serve, args=(dict(environment), str(log)))
         self._process.start()
 
     @property
-    def base_url(self) -> str:
-        """The base URL of its REST interface."""
-        return "http://{}:{}".format(*self._address)
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
 
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit code, negative for the signal that ended it; None while it runs."""
+    def poll(self) -> int | None:
         return self._process.exitcode
 
-    def wait_until_ready(self) -> None:
-        """Wait for GET /readyz to return 200; raises WaitFailed, at once when the process has ended."""
-        wait_until(
-            f"{self.base_url}/readyz answering 200",
-            lambda: http_ok(*self._address, "/readyz"),
-            timeout_s=READY_TIMEOUT_S,
-            retry_on=HTTP_NOT_YET,
-            hopeless=self._why_ended,
-        )
-
-    def send(self, name: str) -> None:
-        """Send it the signal SIG`name`; does nothing when it has ended."""
-        if self.exit_code is None and self._process.pid is not None:
-            os.kill(self._process.pid, signal.Signals[f"SIG{name}"])
-
-    def wait(self, timeout_s: float) -> int:
-        """Wait until it ends by itself; return its exit code. Raises WaitFailed."""
-        self._process.join(timeout_s)
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
         if self._process.exitcode is None:
-            raise WaitFailed(f"the manager did not end within {timeout_s:g} s\n{log_tail(self._log)}")
+            raise subprocess.TimeoutExpired("serve", timeout or 0)
         return self._process.exitcode
 
-    def close(self) -> None:
-        """Send SIGKILL and wait for its end; does nothing when it has ended."""
-        self._process.kill()
-        self._process.join()
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
-    def _why_ended(self) -> str | None:
-        return None if self.exit_code is None else f"the process ended with exit code {self.exit_code}"
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def start(environment: Mapping[str, str], log: Path) -> ManagerProcess:
+    """Start a manager; does not wait until it is ready."""
+    return ManagerProcess(_Fork(environment, log), environment[ADDRESS_VARIABLE], log)
 
 
 def _serve(environment: dict[str, str], log: str) -> None:

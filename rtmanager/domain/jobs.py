@@ -1,6 +1,6 @@
 """Turns entries of the input streams into requests, and orders entries across the streams.
 
-A malformed entry never blocks a stream and never passes without a trace (contract, "Streams"). If it names a game it
+A malformed entry never blocks a stream and never passes without a trace (contract, "Streams in"). If it names a game it
 becomes an operation that fails, in the order of the game's other operations. Otherwise it becomes a dead letter.
 """
 

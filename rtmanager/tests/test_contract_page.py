@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs" / "generated" / "contract.md"
 CONTRACT = ROOT / "docs" / "contract.md"
 
+#: A reference of a docstring or a comment to a section, which may be broken over two lines.
+_REFERENCE = re.compile(r'contract,\s+(?:#[:]?\s+|--\s+)?"([^"]+)"')
+
 _FIRST_CELL = re.compile(r"^\| (.+?) \|", re.MULTILINE)
 
 
@@ -48,3 +51,12 @@ class ContractPage(unittest.TestCase):
         self.assertEqual(
             [cell.strip("`") for cell in cells[1:] if "-" not in cell], [event.value for event in EventType]
         )
+
+    def test_every_reference_to_a_section_names_one_that_the_contract_has(self) -> None:
+        headings = set(re.findall(r"^#+ (.+)$", CONTRACT.read_text(encoding="utf-8"), re.MULTILINE))
+        sources = [each for suffix in ("py", "sql") for each in (ROOT / "rtmanager").rglob(f"*.{suffix}")]
+        found = {
+            " ".join(name.split()) for each in sources for name in _REFERENCE.findall(each.read_text(encoding="utf-8"))
+        }
+        self.assertGreater(len(found), 3)
+        self.assertLessEqual(found, headings)

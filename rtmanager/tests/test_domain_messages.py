@@ -1,4 +1,4 @@
-"""The messages that the manager publishes, field by field (contract, "Streams")."""
+"""The messages that the manager publishes, field by field (contract, "Results out")."""
 
 from __future__ import annotations
 

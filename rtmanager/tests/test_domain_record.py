@@ -1,4 +1,4 @@
-"""A record changes status only by the transitions of the contract's table (contract, "PostgreSQL")."""
+"""A record changes status only by the transitions of the contract's table (contract, "Records")."""
 
 from __future__ import annotations
 

@@ -733,7 +733,7 @@ class LostDirectoryTest(WorldTestCase):
 
 
 class PatchRuleTest(WorldTestCase):
-    """The versions are checked before any work (contract, "patch")."""
+    """The versions are checked before any work (contract, "Operations")."""
 
     def patch(self, current: str, wanted: str, status: Status = Status.RUNNING) -> ErrorCode | None:
         self.world = World()

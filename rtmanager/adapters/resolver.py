@@ -46,7 +46,7 @@ class Lookup:
         except (OSError, UnicodeError, OverflowError) as error:
             self._set(self.found, error)
         except Exception as error:  # noqa: BLE001 - a name with a NUL: the thread is there for the next ones, too
-            self._set(self.found, OSError(f"the name cannot be looked up: {error}"))
+            self._set(self.found, OSError(f"the name cannot be resolved: {error}"))
 
     def _set(self, future: asyncio.Future[Any], outcome: object) -> None:
         with suppress(RuntimeError):  # the loop is closed

@@ -85,7 +85,7 @@ class Readiness:
         if error is None or isinstance(error, RuntimeManagerError):
             return str(error) if error else ""
         if lack := lacking(error):
-            return f"it cannot be asked: {with_remedy(lack)}"
+            return f"it cannot be checked: {with_remedy(lack)}"
         self._defect(error)
         return _by_defect(error)
 

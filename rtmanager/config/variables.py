@@ -296,7 +296,7 @@ VARIABLES: tuple[Variable, ...] = (
         "image_pull_policy",
         lambda text: PullPolicy(parsers.one_of(*PullPolicy)(text)),
         "if_missing",
-        "when a registry is asked: `if_missing`, `always` or `never`",
+        "when a registry is queried: `if_missing`, `always` or `never`",
     ),
     Variable(
         "RTMANAGER_IMAGE_PULL_TIMEOUT",

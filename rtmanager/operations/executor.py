@@ -281,7 +281,7 @@ class Executor:
             self._logger.debug("operations could not be ended together", extra={"error": str(error)})
             sights, ended = {}, set()
         except Exception as error:  # a defect: on a thread of its own, the operation that meets it delays no other
-            self._logger.exception("operations could not be looked at together")
+            self._logger.exception("operations could not be checked together")
             self._defect(error)
             sights, ended = {}, set()
         for operation in claimed:

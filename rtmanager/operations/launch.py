@@ -91,7 +91,7 @@ def prepare(progress: Progress, tools: Tools, image_ref: str) -> ContainerSpec:
     _refuse_foreign(progress, tools, image)
     limits, complaints = limits_of_image(image.labels, settings.default_limits)
     for complaint in complaints:
-        tools.logger.warning("image asks for limits that cannot be read", extra={"error": complaint})
+        tools.logger.warning("limits in the labels of an image cannot be read", extra={"error": complaint})
     return ContainerSpec(
         game_id=game_id,
         image_ref=image_ref,

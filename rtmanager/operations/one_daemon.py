@@ -62,7 +62,7 @@ class IdentityChanges(Unavailable):
         super().__init__(
             "docker",
             f"the daemon gives another id with each answer, {first.daemon_id} and then {second.daemon_id}, so it "
-            "cannot be told from another one",
+            "cannot be distinguished from another one",
             untouched=True,
         )
         self.remedy = "use a daemon whose `docker info` gives the same ID each time; Podman's service does not"

@@ -188,7 +188,7 @@ class StartTest(WorldTestCase):
         self.world.docker.present[IMAGE] = FakeImage(labels={"com.galaxy.memory": "9" * 400})
         completion = self.world.do(request())
         self.assertIsNone(completion.error_code)
-        self.assertIn("image asks for limits that cannot be read", self.world.heard.messages)
+        self.assertIn("limits in the labels of an image cannot be read", self.world.heard.messages)
 
     def test_what_an_earlier_try_left_dead_is_removed(self) -> None:
         for state in (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD):

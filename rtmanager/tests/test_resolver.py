@@ -52,7 +52,7 @@ class NamesTest(unittest.TestCase):
         async def ask() -> None:
             for _ in range(3):
                 for lookup in self.look_up("a\x00b", "a\x00c"):
-                    with self.assertRaisesRegex(OSError, "cannot be looked up"):
+                    with self.assertRaisesRegex(OSError, "cannot be resolved"):
                         await asyncio.wait_for(lookup.found, PATIENCE_S)
             (known,) = self.look_up("known")
             self.assertEqual(await known.found, [FOUND])

@@ -351,7 +351,7 @@ class Database:
             lack = lacking(error)
             if lack is None:
                 raise
-            unavailable = Unavailable("postgres", f"{described(self._dsn)} cannot be asked: {lack}")
+            unavailable = Unavailable("postgres", f"{described(self._dsn)} cannot be queried: {lack}")
             unavailable.remedy = lack.remedy
             raise unavailable from error
 

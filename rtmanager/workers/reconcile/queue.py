@@ -330,7 +330,7 @@ class ReconcileQueue:
         is_warning = case.tries == TRIES_UNTIL_WARNING or case.silences == SILENCES_UNTIL_WARNING
         level = logging.WARNING if is_warning else logging.DEBUG
         extra = {"game_id": game_id, "error": str(error), "tries": case.tries}
-        self._logger.log(level, "a game cannot be looked at", extra=extra)
+        self._logger.log(level, "a game cannot be reconciled", extra=extra)
 
     def _take(self) -> tuple[str, _Case] | None:
         """Take the game that has been due the longest and has no attempt under way; silent games come last."""

@@ -76,7 +76,7 @@ class DriftScan:
             self._logger.exception("first reconcile failed")
             return False
         if not self._reconcile_queue.wait_until_attempted(STUCK_S):
-            self._logger.warning("some games of the first reconcile are stuck; they are looked at further on")
+            self._logger.warning("some games of the first reconcile are stuck; their reconciliation is retried")
         return True
 
     def step(self) -> bool:

@@ -5,4 +5,4 @@ only service that uses Docker. `rtmanager.bootstrap.app.Runtime` is the whole ma
 rtmanager` the same as a process. `docs/architecture.md` follows one job through it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

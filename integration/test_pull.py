@@ -121,7 +121,7 @@ class IfMissing(Pull):
         made, ref = self.publish(shop)
         self.start_runtime()
         self.assertEqual(self.start(ref), made)
-        self.assertEqual(shop.times_asked_for(ref), 1)
+        self.assertEqual(shop.manifest_requests(ref), 1)
 
         shop.container.remove()
 
@@ -134,13 +134,13 @@ class IfMissing(Pull):
         second = self.publish_another()
 
         self.assertEqual(self.start_again(ref), first)
-        self.assertEqual(SHOP.times_asked_for(ref), 1)
+        self.assertEqual(SHOP.manifest_requests(ref), 1)
 
         self.post("stop", {"reason": "finished"})
         self.succeed(self.call("DELETE", "/container"))
         self.docker.remove_image(ref)
         self.assertEqual(self.start(ref), second)
-        self.assertEqual(SHOP.times_asked_for(ref), 2)
+        self.assertEqual(SHOP.manifest_requests(ref), 2)
 
 
 class Always(Pull):
@@ -153,10 +153,10 @@ class Always(Pull):
         self.post("restart")
         self.assertEqual(self.running_image(), second)
         self.assertEqual(self.start_again(ref), second)
-        self.assertEqual(SHOP.times_asked_for(ref), 3)
+        self.assertEqual(SHOP.manifest_requests(ref), 3)
 
         self.assertEqual(self.start(ref), second)
-        self.assertEqual(SHOP.times_asked_for(ref), 3)
+        self.assertEqual(SHOP.manifest_requests(ref), 3)
 
     def test_without_its_registry_no_game_starts_though_its_image_is_here_and_one_that_runs_goes_on(
         self,
@@ -184,7 +184,7 @@ class Never(Pull):
 
         self.pull_failed(self.call("POST", "/start", {"image_ref": ref}), ref, "docker pull", "`if_missing`")
 
-        self.assertEqual((SHOP.times_asked_for(ref), self.containers()), (0, []))
+        self.assertEqual((SHOP.manifest_requests(ref), self.containers()), (0, []))
 
     def test_an_image_that_was_brought_here_by_hand_runs(self) -> None:
         made, ref = self.publish()
@@ -194,7 +194,7 @@ class Never(Pull):
 
         self.assertEqual(self.start(ref), made)
 
-        self.assertEqual(SHOP.times_asked_for(ref), 1)
+        self.assertEqual(SHOP.manifest_requests(ref), 1)
 
 
 class Refused(Pull):
@@ -254,7 +254,7 @@ class Hanging(Pull):
 
         self.assertEqual({each["outcome"] for each in self.results(3)}, {"success"})
         self.assertEqual([self.containers(game_id)[0]["Image"] for game_id in both], [made] * 2)
-        self.assertEqual(SHOP.times_asked_for(SHOP.reference(self.name())), 1)
+        self.assertEqual(SHOP.manifest_requests(SHOP.reference(self.name())), 1)
 
     def test_while_a_pull_hangs_other_games_live_their_lives(self) -> None:
         self.publish_another()

@@ -48,8 +48,8 @@ class ContainerTest(unittest.TestCase):
         with self.assertRaises(WaitFailed) as failed:
             started.wait_for_port(6379)
         self.assertLess(time.monotonic() - began, container.READY_TIMEOUT_S)
-        for told in ("port 6379", "exit code 7", "something is wrong", started.name):
-            self.assertIn(told, str(failed.exception))
+        for part in ("port 6379", "exit code 7", "something is wrong", started.name):
+            self.assertIn(part, str(failed.exception))
 
     def test_a_wait_in_vain_tells_what_it_waited_for_and_last_saw(self) -> None:
         started = self.start("echo still busy; sleep 60")
@@ -78,8 +78,8 @@ class ContainerTest(unittest.TestCase):
         made = network.create()
         self.addCleanup(made.remove)
         self.start("sleep 60", network=made.name, aliases=["shop"])
-        asking = self.start("getent hosts shop", network=made.name)
-        self.assertEqual(asking.wait_for_exit(), 0, asking.logs())
+        client = self.start("getent hosts shop", network=made.name)
+        self.assertEqual(client.wait_for_exit(), 0, client.logs())
         with self.assertRaisesRegex(HarnessError, "aliases shop need a network"):
             self.start("sleep 60", aliases=["shop"])
 
@@ -219,15 +219,15 @@ class SweepTest(unittest.TestCase):
             check=False,
         )
         network_id, *_, directory = other.stdout.split()
-        said = io.StringIO()
+        errors = io.StringIO()
         with (
             mock.patch.object(network, "remove", side_effect=WaitFailed("it has active endpoints")),
-            contextlib.redirect_stderr(said),
+            contextlib.redirect_stderr(errors),
         ):
             swept = sweep()
 
         self.assertNotIn(daemon.client().inspect_network(network_id)["Name"], swept.networks)
-        self.assertIn("left behind: it has active endpoints; a restart", said.getvalue())
+        self.assertIn("left behind: it has active endpoints; a restart", errors.getvalue())
         self.assertFalse(Path(directory).exists())
         self.assertEqual(self.there([network_id]), [network_id])
         sweep()

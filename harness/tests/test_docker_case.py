@@ -68,13 +68,13 @@ class NoServicesTest(unittest.TestCase):
         test, result = Wanting("it"), unittest.TestResult()
         with (
             mock.patch("harness.fixtures.services.shared", side_effect=WaitFailed("no PostgreSQL")),
-            mock.patch("sys.stderr", io.StringIO()) as told,
+            mock.patch("sys.stderr", io.StringIO()) as errors,
         ):
             test.run(result)
         self.addCleanup(shutil.rmtree, test.state_root.directory)
         [(_, error)] = result.errors
         self.assertIn("no PostgreSQL", error)
-        self.assertIn(str(test.state_root.directory), told.getvalue())
+        self.assertIn(str(test.state_root.directory), errors.getvalue())
         missing = Path(test.state_root.directory, "missing.txt").read_text()
         self.assertIn("services", missing)
         self.assertNotIn("super()", missing)

@@ -128,8 +128,8 @@ class RunnerTest(unittest.TestCase):
             "print(len({each.run for each in T(8).map(lambda _: (b.wait(), identity.current())[1], range(8))}))"
         )
         for _ in range(5):
-            told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-            self.assertEqual(told.stdout, "1\n")
+            result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+            self.assertEqual(result.stdout, "1\n")
 
     def test_a_program_name_with_brackets_does_not_mislead(self) -> None:
         self.assertIsInstance(identity.process_start_time(1), int)

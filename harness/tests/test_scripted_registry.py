@@ -55,13 +55,13 @@ class ScriptedRegistryTest(unittest.TestCase):
         self.assertEqual({each.kind for each in self.shop.requests}, {"ping", "manifest", "config", "layer"})
 
     def test_it_refuses_as_it_is_told_and_is_good_again_when_it_is_healed(self) -> None:
-        for number, (kind, answer, words) in enumerate(REFUSED):
-            with self.subTest(words=words, kind=kind):
+        for number, (kind, answer, pattern) in enumerate(REFUSED):
+            with self.subTest(pattern=pattern, kind=kind):
                 ref = self.shop.reference(f"game{number}:1")
                 self.shop.answer(kind, answer)
-                said = self.pull(ref)
+                message = self.pull(ref)
                 self.shop.heal()
-                self.assertRegex(said, words)
+                self.assertRegex(message, pattern)
                 self.assertEqual(self.pull(ref), "")
 
     def test_credentials_are_asked_for_and_seen(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.errors import WaitFailed
-from harness.waiting import looks_at, wait_until
+from harness.waiting import depends_on, wait_until
 
 
 class WaitTest(unittest.TestCase):
@@ -15,10 +15,10 @@ class WaitTest(unittest.TestCase):
         self.assertEqual(wait_until("an answer", lambda: next(answers), interval_s=0.001), "ready")
 
     def test_an_expected_error_means_not_yet(self) -> None:
-        looks = iter([ConnectionRefusedError(), None])
+        answers = iter([ConnectionRefusedError(), None])
 
         def probe() -> bool:
-            if error := next(looks):
+            if error := next(answers):
                 raise error
             return True
 
@@ -46,13 +46,13 @@ class Box:
         self.ended = ""
 
     def log(self) -> str:
-        looks_at(self)
+        depends_on(self)
         return "its log"
 
     def why_ended(self) -> str | None:
         return self.ended or None
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         return "  its last words"
 
 

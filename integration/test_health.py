@@ -92,10 +92,12 @@ class OutOfMemory(WatchedTestCase):
         self.start_runtime()
         self.post("start", {"image_ref": images.made("hungry")})
 
-        told = self.wait_until("its end", lambda: self.told() if "container_exited" in self.kinds() else None)
+        events = self.wait_until(
+            "its end", lambda: self.health_events() if "container_exited" in self.kinds() else None
+        )
 
-        self.assertEqual([each["event_type"] for each in told], ["container_oom", "container_exited"])
-        self.assertEqual(told[-1]["details"], {"exit_code": 137, "oom": True})
+        self.assertEqual([each["event_type"] for each in events], ["container_oom", "container_exited"])
+        self.assertEqual(events[-1]["details"], {"exit_code": 137, "oom": True})
         last_exit = self.health()["last_exit"]
         self.assertEqual((last_exit["exit_code"], last_exit["oom"], last_exit["log"]), (137, True, "hungry"))
 
@@ -163,22 +165,22 @@ class Inspecting(WatchedTestCase):
 
     def test_a_container_that_docker_restarts_again_is_told_by_its_count(self) -> None:
         self.docker.update_container(self.container.container_id, restart_policy={"Name": "always"})
-        self.look_once()
+        self.inspect_once()
         self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
         self.container.exec(["sh", "-c", "kill -SEGV -1"])
 
-        told = self.wait_until("it to be told", self.told)
+        events = self.wait_until("it to be told", self.health_events)
 
-        self.assertEqual({each["event_type"] for each in told}, {"inspect_unhealthy"})
-        self.assertEqual(told[-1]["details"]["restart_count"], 1)
+        self.assertEqual({each["event_type"] for each in events}, {"inspect_unhealthy"})
+        self.assertEqual(events[-1]["details"]["restart_count"], 1)
         self.assertEqual(self.status(), "running")
 
-    def look_once(self) -> None:
+    def inspect_once(self) -> None:
         """Wait until the inspector has inspected the game once: the event about restarts compares two inspections."""
-        self.next_look()
-        self.next_look()  # the current one is over
+        self.next_inspection()
+        self.next_inspection()  # the current one is over
 
-    def next_look(self) -> None:
+    def next_inspection(self) -> None:
         """Wait until the inspector begins its next cycle: it acquires its lease anew each time."""
         turn = "SELECT until FROM watch_turns WHERE work = 'inspect'"
         last = self.rows(turn)

@@ -29,8 +29,8 @@ class Diagnostic(RuntimeTestCase):
 
         question, _ = silent.accept()
         with closing(question):
-            asked = question.recv(4096).decode().splitlines()[0]
-        self.assertEqual(asked, f"GET /api/v1/internal/games/{self.game_id} HTTP/1.1")
+            request_line = question.recv(4096).decode().splitlines()[0]
+        self.assertEqual(request_line, f"GET /api/v1/internal/games/{self.game_id} HTTP/1.1")
 
     def test_a_lobby_that_knows_no_such_game_changes_nothing(self) -> None:
         lobby, url = self.listener()

@@ -26,7 +26,7 @@ class Notification(RuntimeTestCase):
     def intents(self) -> list[dict[str, str]]:
         return self.wait_until("the intent", lambda: self.entries("notification:intents"))
 
-    def assert_told(self, code: str, image_ref: str, message: str, source_ref: str, game_id: str = "") -> None:
+    def assert_published(self, code: str, image_ref: str, message: str, source_ref: str, game_id: str = "") -> None:
         """Exactly one intent was published, for this failure."""
         [intent] = self.intents()
         game_id = game_id or self.game_id
@@ -133,7 +133,7 @@ class FailedJobs(Notification):
         message = result.pop("error_message")
         expected = {"outcome": "failure", "error_code": code, "container_id": "", "engine_endpoint": ""}
         self.assertEqual(result, {"game_id": game_id, **expected}, message)
-        self.assert_told(code, image_ref, message, source_ref, game_id)
+        self.assert_published(code, image_ref, message, source_ref, game_id)
         [row] = self.log_rows(game_id)
         self.assertEqual((row["outcome"], row["error_code"], row["source_ref"]), ("failure", code, source_ref))
         self.assertEqual((row["error_message"], row["image_ref"]), (message, image_ref))
@@ -159,9 +159,9 @@ class FailedCalls(Notification):
             with self.subTest(code):
                 self.redis.delete("notification:intents")
                 request_id = f"{self.game_id}.{number}"
-                answer = self.ask("/start", {"image_ref": image_ref}, request_id)
+                answer = self.request("/start", {"image_ref": image_ref}, request_id)
                 message = self.refused(answer, status, code)
-                self.assert_told(code, image_ref, message, f"rest:{request_id}")
+                self.assert_published(code, image_ref, message, f"rest:{request_id}")
         self.assertEqual(self.entries("runtime:job_results"), [], "a call has its own answer")
         self.assertEqual(self.containers(), [])
 
@@ -171,14 +171,14 @@ class FailedCalls(Notification):
         directory.rename(directory.with_name("moved"))
         directory.symlink_to("/etc")
 
-        answer = self.ask("/restart", None, f"{self.game_id}.restart")
+        answer = self.request("/restart", None, f"{self.game_id}.restart")
         message = self.refused(answer, 400, "start_config_invalid")
-        self.assert_told("start_config_invalid", self.engine.ref, message, f"rest:{self.game_id}.restart")
+        self.assert_published("start_config_invalid", self.engine.ref, message, f"rest:{self.game_id}.restart")
 
         self.redis.delete("notification:intents")
-        answer = self.ask("/patch", {"image_ref": self.engine.patched_ref}, f"{self.game_id}.patch")
+        answer = self.request("/patch", {"image_ref": self.engine.patched_ref}, f"{self.game_id}.patch")
         message = self.refused(answer, 400, "start_config_invalid")
-        self.assert_told("start_config_invalid", self.engine.patched_ref, message, f"rest:{self.game_id}.patch")
+        self.assert_published("start_config_invalid", self.engine.patched_ref, message, f"rest:{self.game_id}.patch")
 
         self.assertEqual(self.succeed(self.call("GET", "")), before)
         [container] = self.containers()
@@ -197,6 +197,6 @@ class FailedCalls(Notification):
 
         self.assertEqual(json.loads(intent["payload_json"])["game_id"], "after-them")
 
-    def ask(self, path: str, body: object, request_id: str) -> tuple[int, Any]:
+    def request(self, path: str, body: object, request_id: str) -> tuple[int, Any]:
         url = f"{self.base_url}/api/v1/internal/runtimes/{self.game_id}{path}"
         return web.call("POST", url, body, {"X-Request-Id": request_id})

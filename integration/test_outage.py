@@ -11,7 +11,7 @@ from harness.rtm import RuntimeTestCase
 from integration.support.proxied import SILENCE, ProxiedTestCase, keep_pool_quiet
 
 #: Less than the time of the first answer with the default timeout of eight seconds.
-TOLD_WITHIN_S = 8.0
+REFUSED_WITHIN_S = 8.0
 
 #: Bytes of address space with which a manager cannot create another thread.
 LITTLE_MEMORY = 200_000_000
@@ -55,25 +55,25 @@ class Silence(RuntimeTestCase):
             try:
                 ending = threads.submit(_seconds, other.stop)
                 self.add_start_job()
-                self.assert_told_in_time(threads)
-                self.assertLess(ending.result(), 2 * TOLD_WITHIN_S)
+                self.assert_refused_in_time(threads)
+                self.assertLess(ending.result(), 2 * REFUSED_WITHIN_S)
             finally:
                 postgres.unpause()
 
         self.assertEqual(self.results()[0]["outcome"], "success")
         self.wait_until_ready()
 
-    def assert_told_in_time(self, threads: ThreadPoolExecutor) -> None:
+    def assert_refused_in_time(self, threads: ThreadPoolExecutor) -> None:
         began = time.monotonic()
-        asked = (
+        calls = (
             threads.submit(self.call, "GET", ""),
             threads.submit(self.call, "POST", "/stop", {"reason": "finished"}),
             threads.submit(web.call, "GET", f"{self.base_url}/readyz"),
         )
         self.assertEqual(web.call("GET", f"{self.base_url}/healthz")[0], 200)
-        for each in asked:
+        for each in calls:
             self.assertIn("postgres", self.refused(each.result(), 503, "service_unavailable"))
-        self.assertLess(time.monotonic() - began, TOLD_WITHIN_S)
+        self.assertLess(time.monotonic() - began, REFUSED_WITHIN_S)
 
     def test_while_redis_is_silent_no_call_is_accepted_and_afterwards_all_goes_on(self) -> None:
         self.start_runtime(SILENCE_TIMEOUT=SILENCE)
@@ -135,7 +135,7 @@ class InTheMiddle(ProxiedTestCase):
         self.add_start_job()
         self.wait_until("the job to be put off", self.put_off)
 
-        self.wait_until("a call to be told what the job waits for", self.told_why)
+        self.wait_until("a call to be told what the job waits for", self.reports_reason)
 
         self.assertEqual((self.entries("runtime:job_results"), self.log_rows(), self.record()), ([], [], {}))
         self.docker_proxy.pass_on()
@@ -145,7 +145,7 @@ class InTheMiddle(ProxiedTestCase):
     def put_off(self) -> list[dict[str, Any]]:
         return self.rows("SELECT FROM operations WHERE deferrals > 0")
 
-    def told_why(self) -> bool:
+    def reports_reason(self) -> bool:
         """Whether the answer to a request names the reason; during a retry of the job there is none."""
         answer = self.call("POST", "/stop", {"reason": "finished"})
         return "waiting because Docker" in self.refused(answer, 409, "conflict")

@@ -74,9 +74,9 @@ class Pull(RuntimeTestCase):
         self.assertTrue(container["State"]["Running"])
         return str(container["Image"])
 
-    def pull_failed(self, answer: tuple[int, object], *words: str) -> None:
+    def pull_failed(self, answer: tuple[int, object], *texts: str) -> None:
         message = self.refused(answer, 500, "image_pull_failed")
-        for each in words:
+        for each in texts:
             self.assertIn(each, message)
 
 
@@ -210,7 +210,7 @@ class Refused(Pull):
 
         results = {each["game_id"]: each for each in self.results(2)}
 
-        told = self.wait_until("both intents", lambda: self.told() if len(self.told()) == 2 else None)
+        messages = self.wait_until("both intents", lambda: self.intents() if len(self.intents()) == 2 else None)
         for game_id, ref in unknown.items():
             with self.subTest(ref):
                 result = results[game_id]
@@ -218,10 +218,10 @@ class Refused(Pull):
                 self.assertIn(f"image {ref} cannot be pulled: ", result["error_message"])
                 self.assertIn("manifest unknown", result["error_message"])
                 self.assertIn("check that the tag was pushed", result["error_message"])
-                self.assertEqual(told[game_id], result["error_message"])
+                self.assertEqual(messages[game_id], result["error_message"])
                 self.assertEqual(self.record(game_id), {})
 
-    def told(self) -> dict[str, str]:
+    def intents(self) -> dict[str, str]:
         """The message of each intent about an image, by game."""
         payloads = [
             json.loads(each["payload_json"])
@@ -294,12 +294,12 @@ class Hanging(Pull):
             self.start(ref)
         before = self.record()
         # Data that does arrive may take longer than a second on a busy machine.
-        for limit, wanted, words in (
+        for limit, wanted, text in (
             ("1m", SHOP.reference(self.name("1.0.9")), "manifest unknown"),
             ("1s", self.slow.reference(self.name("1.0.1")), "no progress for 1 s"),
         ):
-            with self.subTest(words), self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT=limit):
-                self.pull_failed(self.call("POST", "/patch", {"image_ref": wanted}), wanted, words)
+            with self.subTest(text), self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT=limit):
+                self.pull_failed(self.call("POST", "/patch", {"image_ref": wanted}), wanted, text)
 
                 self.assertEqual(self.record(), before)
                 self.assertEqual(self.running_image(), first)

@@ -69,10 +69,10 @@ class Refusals(Failing):
             "no progress for 1 s": ("manifest", scripted_registry.silence),
         }
         self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT="1s")
-        for number, (words, (kind, answer)) in enumerate(answers.items()):
-            with self.subTest(words):
+        for number, (text, (kind, answer)) in enumerate(answers.items()):
+            with self.subTest(text):
                 self.shop.answer(kind, answer)
-                self.assertIn(words, self.pull_failed(self.shop.reference(f"game{number}:1")))
+                self.assertIn(text, self.pull_failed(self.shop.reference(f"game{number}:1")))
                 self.shop.heal()
         self.post("start", {"image_ref": self.shop.reference("game0:1")})
 

@@ -17,7 +17,7 @@ def setUpModule() -> None:
     start_services()
 
 
-class AskedTwice(RuntimeTestCase):
+class RequestedTwice(RuntimeTestCase):
     def test_a_second_start_job_and_a_second_stop_job_are_replays(self) -> None:
         self.start_runtime()
         for add in (self.add_start_job, self.add_start_job, self.add_stop_job, self.add_stop_job):

@@ -166,6 +166,6 @@ class Schema(CommandTestCase):
         ended = self.commands("migrate", self.environment(), self.environment())
 
         self.assertEqual([code for code, _ in ended], [0, 0])
-        said = sorted(output for _, output in ended)
+        outputs = sorted(output for _, output in ended)
         applied = f"applied: {', '.join(each.name for each in known_migrations())}\n"
-        self.assertEqual(said, [applied, "nothing to apply, the schema is up to date\n"])
+        self.assertEqual(outputs, [applied, "nothing to apply, the schema is up to date\n"])

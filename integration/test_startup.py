@@ -39,15 +39,15 @@ def taken_address(*, listening: bool) -> Iterator[str]:
 class Refusals(RuntimeTestCase):
     """A failed start names the dependency and the error in one line, and leaves nothing running."""
 
-    def assert_refused(self, *words: str, **changes: str) -> None:
+    def assert_refused(self, *texts: str, **changes: str) -> None:
         before = threading.enumerate()
-        with self.subTest(words=words):
+        with self.subTest(texts=texts):
             with self.assertRaises(RuntimeManagerError) as caught:
                 self.start_runtime(**changes)
             message = str(caught.exception)
             self.assertEqual(message.splitlines(), [message])
-            for word in words:
-                self.assertIn(word, message)
+            for text in texts:
+                self.assertIn(text, message)
             self.assertNotIn(SECRET, message)
             self.assertEqual(set(threading.enumerate()) - set(before), set())
 
@@ -107,9 +107,9 @@ class Commands(CommandTestCase):
         code, output = self.command("serve", self.environment(DOCKER_NETWORK=f"{self.network.name}-not"))
 
         [line] = output.splitlines()
-        told = json.loads(line)
-        self.assertEqual((code, told["level"], told["message"]), (1, "error", "cannot start"))
-        self.assertIn("docker network create", told["error"])
+        logged = json.loads(line)
+        self.assertEqual((code, logged["level"], logged["message"]), (1, "error", "cannot start"))
+        self.assertIn("docker network create", logged["error"])
 
     def test_check_asks_every_dependency_and_exits_1_when_one_fails(self) -> None:
         missing = f"{self.network.name}-not"

@@ -255,12 +255,12 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
             self.services.empty(keep=[MIGRATIONS])
             together = Barrier(6, timeout=10)
 
-            def ask(_number: int, together: Barrier = together) -> str:
+            def read(_number: int, together: Barrier = together) -> str:
                 together.wait()
                 return PostgresDaemons(self.database).deployment_id()
 
             with ThreadPoolExecutor(6) as threads:
-                self.assertEqual(len(set(threads.map(ask, range(6)))), 1)
+                self.assertEqual(len(set(threads.map(read, range(6)))), 1)
 
     def test_a_turn_is_taken_by_one(self) -> None:
         together = Barrier(2, timeout=10)
@@ -816,7 +816,7 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
             rows = [connection.execute(insert, (stream, each)).fetchone() for each in fields]
         return {row["id"] for row in rows if row}
 
-    def look(self, limit: int = 100, size: int = 1 << 20) -> tuple[list[Message], dict[int, str]]:
+    def outbox_page(self, limit: int = 100, size: int = 1 << 20) -> tuple[list[Message], dict[int, str]]:
         with self.store.outbox().lease() as lease:
             assert lease is not None
             return [each.message for each in lease.due(limit, size)], dict(lease.unreadable)
@@ -829,24 +829,24 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
             *(f'["{large}"]', f'"{large}"', f'{{"a": "\\ud800{large}"}}', f'{{"a": "\\u0000{large}"}}'),
         )
         messages = self.promise(1, 2)
-        self.assertEqual(self.look(), (messages, dict.fromkeys(odd, "job_results")))
+        self.assertEqual(self.outbox_page(), (messages, dict.fromkeys(odd, "job_results")))
         # These are accepted.
         self.add('{"a": "\\ud83d\\ude00", "": "", "b": "1", "b": "2"}')
-        self.assertEqual(self.look()[0][-1].fields, {"a": "\U0001f600", "": "", "b": "2"})
+        self.assertEqual(self.outbox_page()[0][-1].fields, {"a": "\U0001f600", "": "", "b": "2"})
 
     def test_more_than_a_batch_of_them_holds_up_nothing(self) -> None:
         odd = self.add(*["[]"] * 7)
         messages = self.promise(1, 2, 3)
-        self.assertEqual(self.look(limit=2), (messages[:2], dict.fromkeys(odd, "job_results")))
+        self.assertEqual(self.outbox_page(limit=2), (messages[:2], dict.fromkeys(odd, "job_results")))
         self.add(*[f'["{"x" * 2000}"]'] * 7, stream="dead_letters")
-        self.assertEqual(self.look(size=1024)[0], messages)
+        self.assertEqual(self.outbox_page(size=1024)[0], messages)
 
     def test_one_that_is_mended_is_due(self) -> None:
         [odd] = self.add("[1]")
-        self.assertEqual(self.look(), ([], {odd: "job_results"}))
+        self.assertEqual(self.outbox_page(), ([], {odd: "job_results"}))
         with self.database.transaction("test") as connection:
             connection.execute(b"""UPDATE outbox SET fields = '{"n": "1"}'""")
-        self.assertEqual(self.look(), ([Message(Stream.JOB_RESULTS, {"n": "1"})], {}))
+        self.assertEqual(self.outbox_page(), ([Message(Stream.JOB_RESULTS, {"n": "1"})], {}))
 
     def test_what_a_summary_begins_with_may_be_anything(self) -> None:
         for example in ("[1]", '"text"', '{"payload_json": 7}', '{"payload_json": "[]"}'):
@@ -857,7 +857,7 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
             with self.store.outbox().lease() as lease:
                 assert lease is not None
                 self.assertEqual(lease.intents_sent(), {})
-        self.assertEqual(len(self.look()[0]), 4)
+        self.assertEqual(len(self.outbox_page()[0]), 4)
 
 
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):
@@ -885,8 +885,8 @@ class OneAtATimeTest(InPostgres, store_contract.StoreContract):
         """Wait until a session waits for the transaction on `by`."""
         pid = by.execute("SELECT pg_backend_pid()").fetchone()[0]
         waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid)))"
-        with self.services.database.connect() as looking:
-            wait_until("the second claim", lambda: (looking.execute(waiting, (pid,)).fetchone() or (False,))[0])
+        with self.services.database.connect() as observer:
+            wait_until("the second claim", lambda: (observer.execute(waiting, (pid,)).fetchone() or (False,))[0])
 
 
 class InRedis(unittest.TestCase):
@@ -1036,12 +1036,12 @@ class RedisWritingTest(InRedis, streams_contract.WritingContract):
         self.writer.publish(1, self.due(1))
         [key] = redis.keys("rtmanager:outbox:*:published")
         redis.set(key, "no set")
-        for ask in (
+        for call in (
             lambda: self.writer.publish(2, self.due(2)),
             self.writer.remembered,
             lambda: self.writer.forget([1]),
         ):
             with self.assertRaisesRegex(DependencyError, f"{key} is no set.*DEL that key"):
-                ask()
+                call()
         redis.delete(key)
         self.assertEqual(list(self.writer.publish(3, self.due(2)).ids), [2])

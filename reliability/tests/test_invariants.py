@@ -170,8 +170,8 @@ def broken_messages() -> Iterator[tuple[str, str, Snapshot]]:
         yield "a snapshot of something else", "health: game plain runs in", replace(WELL, snapshots=snapshots)
     snapshots = {**WELL.snapshots, "wrong": {"status": "healthy", "container_id": OLD}}
     yield "a snapshot of no game", "health: game wrong has a snapshot", replace(WELL, snapshots=snapshots)
-    told = [*WELL.health, event("container_exited", ONE)]
-    yield "an end that was none", "I7: container_exited", replace(WELL, health=told)
+    published = [*WELL.health, event("container_exited", ONE)]
+    yield "an end that was none", "I7: container_exited", replace(WELL, health=published)
 
 
 class JudgeTest(unittest.TestCase):

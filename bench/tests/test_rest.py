@@ -24,8 +24,8 @@ def answer(body: bytes) -> bytes:
 class Stub:
     """Answers each request of each connection with what `say` returns for its path."""
 
-    def __init__(self, say: Callable[[str], list[bytes]]) -> None:
-        self._say = say
+    def __init__(self, reply: Callable[[str], list[bytes]]) -> None:
+        self._reply = reply
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -46,7 +46,7 @@ class Stub:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with client:
             while request := client.recv(4096):
-                for piece in self._say(request.split()[1].decode()):
+                for piece in self._reply(request.split()[1].decode()):
                     client.sendall(piece)
 
 
@@ -110,7 +110,7 @@ class ReadersTest(unittest.TestCase):
             self.assertRaisesRegex(BenchError, "asked for game-00001"),
         ):
             client = readers.Client(line)
-            client.ask("game-00001")
+            client.request("game-00001")
             client.answered()
 
     def test_readers_that_fail_are_no_figure(self) -> None:

@@ -49,7 +49,7 @@ class EnginesTest(unittest.TestCase):
         with closing(EngineProbes()) as probes, closing(probing.PlainClient()) as plain:
             answers = probes.probe(targets, 5)
 
-            self.assertEqual(plain.ask(targets, 5), (300, 300))
+            self.assertEqual(plain.probe(targets, 5), (300, 300))
         self.assertEqual(sum(answer.good for answer in answers.values()), 300)
 
     def test_the_hanging_ones_take_the_question_and_say_nothing(self) -> None:
@@ -106,8 +106,8 @@ class ReconcilingTest(unittest.TestCase):
                 drift_scan.step()
 
     def test_a_pass_that_asks_for_more_than_one_list_is_no_figure(self) -> None:
-        asked = [0, 1, 1, 3]
-        run = reconciling.counted(lambda: None, lambda: asked.pop(0))
+        counts = [0, 1, 1, 3]
+        run = reconciling.counted(lambda: None, lambda: counts.pop(0))
 
         self.assertEqual(set(run()), {"CPU", "wall"})
         with self.assertRaisesRegex(BenchError, "asked Docker for the list 2 times"):

@@ -113,9 +113,7 @@ class Streams(FailingRedisTestCase):
         self.way.pass_on()
 
         self.assert_serves()
-        self.assertEqual(
-            self.answers(taken, unpublished), [1, 0], "a job that Redis lost unread is unknown"
-        )
+        self.assertEqual(self.answers(taken, unpublished), [1, 0], "a job that Redis lost unread is unknown")
 
     def test_a_trimmed_input_stream_keeps_nobody_from_going_on(self) -> None:
         self.start_runtime()

@@ -133,7 +133,7 @@ class Refusing(RuntimeTestCase):
         self.assertEqual(self.containers(game_id), [])
         self.assertEqual(self.record(game_id), {})
 
-    def test_when_the_ends_of_several_games_are_refused_readiness_tells_until_one_is_taken(self) -> None:
+    def test_when_the_ends_of_several_games_are_refused_readiness_reports_it_until_one_is_taken(self) -> None:
         self.start_runtime()
         self.refuse("operation_log")
         for number in range(3):

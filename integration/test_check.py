@@ -81,7 +81,7 @@ class Trials(CheckTestCase):
             code, found = self.checked(DOCKER_LOG_DRIVER="journald", **options)
             self.assertEqual((code, found["log driver"]["message"]), (0, "journald"), found)
 
-    def test_a_log_driver_that_docker_lacks_is_told_at_once_by_check_and_by_serve(self) -> None:
+    def test_a_log_driver_that_docker_lacks_is_reported_at_once_by_check_and_by_serve(self) -> None:
         began = time.monotonic()
         found = self.assert_fails("log driver", "no log driver 'nosuch'", "json-file", DOCKER_LOG_DRIVER="nosuch")
         self.assertIsNone(found["container"]["ok"])

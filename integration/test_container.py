@@ -55,7 +55,7 @@ class ContainerTestCase(RuntimeTestCase):
 
 
 class Identity(ContainerTestCase):
-    def test_it_is_named_labelled_and_connected_as_the_contract_says(self) -> None:
+    def test_it_is_named_labelled_and_connected_as_the_contract_defines(self) -> None:
         container = self.started()
 
         name = f"galaxy-game-{self.game_id}"
@@ -113,7 +113,7 @@ class Limits(ContainerTestCase):
     def test_an_image_without_labels_has_the_defaults(self) -> None:
         self.assert_limits(self.started(images.tiny("waits")), 1.0, 512 << 20, 512)
 
-    def test_defaults_are_what_the_configuration_says(self) -> None:
+    def test_defaults_are_what_the_configuration_defines(self) -> None:
         limits = {"DEFAULT_CPU_QUOTA": "0.25", "DEFAULT_MEMORY": "1.5g", "DEFAULT_PIDS_LIMIT": "17"}
         self.assert_limits(self.started(images.tiny("waits"), **limits), 0.25, 3 << 29, 17)
 
@@ -182,7 +182,7 @@ class State(ContainerTestCase):
         self.assertEqual((directory / "from-inside").read_text(), "hello")
 
     @only_root
-    def test_where_it_is_and_whose_is_what_the_configuration_says(self) -> None:
+    def test_where_it_is_and_whose_is_what_the_configuration_defines(self) -> None:
         container = self.started(
             ENGINE_STATE_MOUNT_PATH="/srv/state/game",
             ENGINE_STATE_ENV_NAME="TURN_DIRECTORY",
@@ -216,7 +216,7 @@ class State(ContainerTestCase):
 
 
 class Settings(ContainerTestCase):
-    def test_logs_are_kept_as_the_configuration_says(self) -> None:
+    def test_logs_are_kept_as_the_configuration_defines(self) -> None:
         container = self.started(DOCKER_LOG_DRIVER="local", DOCKER_LOG_OPTS="max-size=1m, max-file=2")
 
         expected = {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}

@@ -191,7 +191,7 @@ class NobodyReads(LogTestCase):
 
 
 class Defects(LogTestCase):
-    def test_a_worker_that_fails_each_time_is_told_until_it_works_again(self) -> None:
+    def test_a_worker_that_fails_each_time_is_reported_until_it_works_again(self) -> None:
         broken = self.state_root.directory / "broken"
         broken.touch()
         command = (sys.executable, "-m", "integration.support.defective", str(broken))
@@ -242,7 +242,7 @@ class Defects(LogTestCase):
         broken.clear()
         self.wait_until("all but the events, which are listened to for a while", lambda: named() <= {"events"})
 
-    def test_a_thread_that_is_gone_is_told(self) -> None:
+    def test_a_thread_that_is_gone_is_reported(self) -> None:
         with mock.patch.object(Loop, "_guarded_step", side_effect=SystemExit):
             live = self.start_runtime()
             url = f"{live.base_url}/readyz"
@@ -251,7 +251,7 @@ class Defects(LogTestCase):
 
 
 class InTheTestsProcess(RuntimeTestCase):
-    def test_what_libraries_say_goes_to_the_managers_log_and_not_to_the_terminal(self) -> None:
+    def test_what_libraries_log_goes_to_the_managers_log_and_not_to_the_terminal(self) -> None:
         terminal = mock.Mock(wraps=logging.lastResort, level=logging.NOTSET)
         self.enterContext(mock.patch.object(logging, "lastResort", terminal))
         live = self.start_runtime()

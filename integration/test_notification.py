@@ -48,19 +48,19 @@ class Notification(RuntimeTestCase):
 
 
 class FailedJobs(Notification):
-    def test_an_image_that_cannot_be_resolved_is_answered_and_told(self) -> None:
+    def test_an_image_that_cannot_be_resolved_is_answered_and_published(self) -> None:
         self.start_runtime()
         self.assert_failed("image_pull_failed", UNRESOLVABLE)
 
-    def test_a_malformed_image_reference_is_answered_and_told(self) -> None:
+    def test_a_malformed_image_reference_is_answered_and_published(self) -> None:
         self.start_runtime()
         self.assert_failed("start_config_invalid", "galaxy/game:1.0.0 ")
 
-    def test_a_malformed_game_id_is_answered_and_told(self) -> None:
+    def test_a_malformed_game_id_is_answered_and_published(self) -> None:
         self.start_runtime()
         self.assert_failed("start_config_invalid", self.engine.ref, game_id="../etc")
 
-    def test_a_network_that_went_away_is_answered_and_told_and_not_created(self) -> None:
+    def test_a_network_that_went_away_is_answered_and_published_and_not_created(self) -> None:
         self.start_runtime()
         self.network.remove()
 
@@ -68,12 +68,12 @@ class FailedJobs(Notification):
 
         self.assertEqual(self.docker.networks(names=[self.network.name]), [])
 
-    def test_a_state_directory_that_is_a_link_is_answered_and_told(self) -> None:
+    def test_a_state_directory_that_is_a_link_is_answered_and_published(self) -> None:
         (self.state_root.folder("games") / self.game_id).symlink_to("/etc")
         self.start_runtime()
         self.assert_failed("start_config_invalid", self.engine.ref)
 
-    def test_a_state_directory_that_is_a_file_is_answered_and_told(self) -> None:
+    def test_a_state_directory_that_is_a_file_is_answered_and_published(self) -> None:
         (self.state_root.folder("games") / self.game_id).write_text("not a directory")
         self.start_runtime()
 
@@ -81,21 +81,21 @@ class FailedJobs(Notification):
 
         self.assertEqual((self.state_root.folder("games") / self.game_id).read_text(), "not a directory")
 
-    def test_an_image_that_cannot_be_started_is_answered_and_told(self) -> None:
+    def test_an_image_that_cannot_be_started_is_answered_and_published(self) -> None:
         self.start_runtime()
         self.assertIn("no-such-user", self.assert_failed("container_start_failed", images.made("broken")))
 
-    def test_an_image_whose_program_does_not_exist_is_answered_and_told(self) -> None:
+    def test_an_image_whose_program_does_not_exist_is_answered_and_published(self) -> None:
         self.start_runtime(FIRST_START_WATCH=WATCH)
         message = self.assert_failed("container_start_failed", images.made("hollow"))
         self.assertIn("exit code 127", message)
         self.assertIn("/no/such/program", message)
 
-    def test_an_image_whose_program_ends_at_once_is_answered_and_told(self) -> None:
+    def test_an_image_whose_program_ends_at_once_is_answered_and_published(self) -> None:
         self.start_runtime(FIRST_START_WATCH=WATCH)
         self.assertIn("exit code 3", self.assert_failed("container_start_failed", images.tiny("exits")))
 
-    def test_a_foreign_container_of_the_same_name_is_told_and_left_alone(self) -> None:
+    def test_a_foreign_container_of_the_same_name_is_reported_and_left_alone(self) -> None:
         self.start_runtime()
         foreign = self.start_container(images.tiny("waits"), name=f"galaxy-game-{self.game_id}").container_id
 
@@ -111,7 +111,7 @@ class FailedJobs(Notification):
 
         self.assert_failed("container_start_failed", self.engine.ref, left=[foreign.container_id])
 
-    def test_a_record_that_is_refused_for_good_takes_the_container_away_and_is_told(self) -> None:
+    def test_a_record_that_is_refused_for_good_takes_the_container_away_and_is_reported(self) -> None:
         self.start_runtime()
         refuse = f"ALTER TABLE runtime_records ADD CONSTRAINT refused CHECK (game_id <> '{self.game_id}')"
         with self.services.database.connect() as connection:
@@ -148,7 +148,7 @@ class FailedCalls(Notification):
         super().setUp()
         self.start_runtime()
 
-    def test_each_kind_of_failure_is_told_under_the_id_of_its_request(self) -> None:
+    def test_each_kind_of_failure_is_published_under_the_id_of_its_request(self) -> None:
         for number, (code, status, image_ref) in enumerate(
             (
                 ("image_pull_failed", 500, UNRESOLVABLE),
@@ -165,7 +165,7 @@ class FailedCalls(Notification):
         self.assertEqual(self.entries("runtime:job_results"), [], "a call has its own answer")
         self.assertEqual(self.containers(), [])
 
-    def test_a_restart_and_a_patch_that_cannot_be_prepared_are_told_and_leave_the_game_running(self) -> None:
+    def test_a_restart_and_a_patch_that_cannot_be_prepared_are_reported_and_leave_the_game_running(self) -> None:
         before = self.post("start", {"image_ref": self.engine.ref})
         directory = self.state_root.folder("games") / self.game_id
         directory.rename(directory.with_name("moved"))
@@ -184,7 +184,7 @@ class FailedCalls(Notification):
         [container] = self.containers()
         self.assertEqual((container["Id"], container["State"]["Running"]), (before["current_container_id"], True))
 
-    def test_other_refusals_are_not_told(self) -> None:
+    def test_other_refusals_are_not_reported(self) -> None:
         self.post("start", {"image_ref": self.engine.ref})
         self.refused(self.call("POST", "/start", {"image_ref": self.engine.patched_ref}), 409, "conflict")
         self.refused(self.call("DELETE", "/container"), 409, "conflict")

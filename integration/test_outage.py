@@ -46,7 +46,7 @@ class Silence(RuntimeTestCase):
         super().setUp()
         keep_pool_quiet(self)
 
-    def test_a_silent_postgres_is_told_in_time_keeps_no_manager_from_ending_and_loses_no_job(self) -> None:
+    def test_a_silent_postgres_is_reported_in_time_keeps_no_manager_from_ending_and_loses_no_job(self) -> None:
         other = self.start_runtime(SILENCE_TIMEOUT=SILENCE, SHUTDOWN_TIMEOUT="500ms")
         self.start_runtime(SILENCE_TIMEOUT=SILENCE)
         postgres = self.services.postgres.container
@@ -168,7 +168,7 @@ class InTheMiddle(ProxiedTestCase):
         self.assertEqual((container["Id"], self.record()["status"]), (self.record()["current_container_id"], "running"))
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop", "start", "restart"])
 
-    def test_a_call_that_loses_postgres_half_way_is_told_that_its_operation_goes_on(self) -> None:
+    def test_a_call_that_loses_postgres_half_way_answers_that_its_operation_goes_on(self) -> None:
         self.start_runtime()
         container_id = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
         [stop] = self.docker_proxy.hold(f"/containers/{container_id}/stop")
@@ -186,7 +186,7 @@ class InTheMiddle(ProxiedTestCase):
         self.wait_until("the record", lambda: self.record()["status"] == "stopped")
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
 
-    def test_a_result_that_finds_redis_away_waits_and_is_told_once(self) -> None:
+    def test_a_result_that_finds_redis_away_waits_and_is_published_once(self) -> None:
         self.start_runtime()
         [publication] = self.redis_proxy.hold("job_results")
         self.add_start_job()

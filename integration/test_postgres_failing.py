@@ -55,7 +55,7 @@ class Restarted(FailingPostgresTestCase):
     def test_restarted_while_jobs_run_it_costs_none(self) -> None:
         self.assert_kept_through(lambda: self.services.postgres.container.restart(10))
 
-    def test_killed_while_jobs_run_it_costs_none_and_the_outage_is_told(self) -> None:
+    def test_killed_while_jobs_run_it_costs_none_and_the_outage_is_reported(self) -> None:
         def kill() -> None:
             postgres = self.services.postgres.container
             postgres.kill()
@@ -106,7 +106,7 @@ class Refusing(FailingPostgresTestCase):
         self.assert_serves()
         self.assert_runs(self.game)
 
-    def test_out_of_connections_it_is_told_and_jobs_wait_until_there_is_one(self) -> None:
+    def test_out_of_connections_it_is_reported_and_jobs_wait_until_there_is_one(self) -> None:
         with ExitStack() as others:
             self.way.refuse()
             # One connection that counts, and stays open: a closed connection is still counted for a moment.
@@ -116,13 +116,13 @@ class Refusing(FailingPostgresTestCase):
             self.way.pass_on()
             self.assert_away_until(others.close, "connection slots")
 
-    def test_a_limit_of_the_role_is_told_and_jobs_wait_until_it_is_lifted(self) -> None:
+    def test_a_limit_of_the_role_is_reported_and_jobs_wait_until_it_is_lifted(self) -> None:
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 0")
         self.end_sessions()
         mend = "ALTER ROLE rtmanagerservice CONNECTION LIMIT -1"
         self.assert_away_until(lambda: self.administer(mend), "too many connections for role")
 
-    def test_a_password_that_changed_is_told_without_it_and_jobs_wait_until_it_fits(self) -> None:
+    def test_a_password_that_changed_is_reported_without_it_and_jobs_wait_until_it_fits(self) -> None:
         self.administer("ALTER ROLE postgres PASSWORD 'postgres'", "ALTER ROLE rtmanagerservice PASSWORD 'new'")
         demand = "echo host all all all scram-sha-256 > $PGDATA/pg_hba.conf"
         self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
@@ -132,18 +132,18 @@ class Refusing(FailingPostgresTestCase):
         mend = "ALTER ROLE rtmanagerservice PASSWORD 'rtmanagerservice'"
         self.assert_away_until(lambda: self.administer(mend), "password authentication failed")
 
-    def test_a_table_that_is_missing_is_told_as_an_answer(self) -> None:
+    def test_a_table_that_is_missing_is_reported_as_an_answer(self) -> None:
         self.administer("ALTER TABLE rtmanager.operations RENAME TO away")
         mend = "ALTER TABLE rtmanager.away RENAME TO operations"
         self.assert_away_until(lambda: self.administer(mend), 'refuses: relation "operations" does not exist')
 
-    def test_a_table_that_somebody_locks_is_told_and_jobs_wait_until_it_is_free(self) -> None:
+    def test_a_table_that_somebody_locks_is_reported_and_jobs_wait_until_it_is_free(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")
             other.execute("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE")
             self.assert_away_until(lambda: other.execute("ROLLBACK"), "statement timeout")
 
-    def test_a_lock_that_stops_only_ends_is_told_and_no_operation_is_begun_again(self) -> None:
+    def test_a_lock_that_stops_only_ends_is_reported_and_no_operation_is_begun_again(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")
             other.execute("LOCK TABLE outbox IN SHARE MODE")
@@ -156,7 +156,7 @@ class Refusing(FailingPostgresTestCase):
         self.assert_serves()
         self.assertFalse(self.lines_logged("took over"))
 
-    def test_a_lock_that_stops_only_what_follows_containers_is_told_and_a_lost_one_is_disposed_later(self) -> None:
+    def test_a_lock_that_stops_only_what_follows_containers_is_reported_and_a_lost_one_is_disposed_later(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")
             other.execute("LOCK TABLE runtime_records IN SHARE MODE")
@@ -167,7 +167,7 @@ class Refusing(FailingPostgresTestCase):
         self.wait_until("the record to follow", lambda: self.record()["status"] == "removed")
         self.assert_serves()
 
-    def test_a_rule_that_looks_like_silence_for_some_games_stops_no_other(self) -> None:
+    def test_a_rule_that_resembles_silence_for_some_games_stops_no_other(self) -> None:
         self.administer(
             "CREATE FUNCTION public.odd() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
             "IF NEW.game_id LIKE 'slow-%' THEN PERFORM pg_sleep(60); "
@@ -220,7 +220,7 @@ class RefusingCalls(FailingPostgresTestCase):
         metrics = web.text(f"{self.base_url}/metrics")
         self.assertIn('rtmanager_worker_failures_total{worker="http"} 2', metrics)
 
-    def test_a_rule_against_every_call_is_told_until_it_is_gone(self) -> None:
+    def test_a_rule_against_every_call_is_reported_until_it_is_gone(self) -> None:
         rule = "ALTER TABLE operations ADD CONSTRAINT jobs_only CHECK (stream IS NOT NULL) NOT VALID"
         self.administer(rule)
         self.assert_each_refused("restart", "jobs_only")
@@ -246,7 +246,7 @@ class RefusingCalls(FailingPostgresTestCase):
         self.refused(self.call("POST", "/restart", {}), 500, "internal_error")
         self.wait_until_ready()
 
-    def test_a_trigger_that_drops_calls_is_told(self) -> None:
+    def test_a_trigger_that_drops_calls_is_reported(self) -> None:
         self.administer(
             "CREATE FUNCTION public.drop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             "IF NEW.stream IS NULL THEN RETURN NULL; END IF; RETURN NEW; END $$",
@@ -256,7 +256,7 @@ class RefusingCalls(FailingPostgresTestCase):
         self.assertIn("dropped rows", message)
         self.wait_until_readyz_reports("dropping", "every restart")
 
-    def test_a_read_of_every_game_that_is_refused_is_told_until_it_is_not(self) -> None:
+    def test_a_read_of_every_game_that_is_refused_is_reported_until_it_is_not(self) -> None:
         for path, change in {
             "/health": "last_exits RENAME COLUMN exit_code TO",
             "/operations": "operation_log RENAME COLUMN error_message TO",
@@ -405,7 +405,7 @@ class Full(FailingPostgresTestCase):
     def start_server(self) -> Postgres:
         return servers.on_small_disk()
 
-    def test_a_full_disk_is_told_and_what_could_not_be_written_is_written_when_there_is_room(self) -> None:
+    def test_a_full_disk_is_reported_and_what_could_not_be_written_is_written_when_there_is_room(self) -> None:
         self.start_runtime()
         game = self.start_game()
         self.wait_for_answers(self.submit())
@@ -451,7 +451,7 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
         self.way.lead_to((self.standby.host, self.standby.port))
         self.way.cut()
 
-    def test_a_standby_behind_the_address_is_told_and_jobs_wait_until_it_is_promoted(self) -> None:
+    def test_a_standby_behind_the_address_is_reported_and_jobs_wait_until_it_is_promoted(self) -> None:
         self.start_runtime()
         game = self.start_game()
         self.wait_until("the copy", self.copied)

@@ -139,7 +139,7 @@ class Servers(PostgresFoundTestCase):
         nobody = f"postgres://rtmanagerservice@127.0.0.1:{free_port()}/galaxy"
         self.assert_unfit("is it running", POSTGRES_PRIMARY_DSN=nobody)
 
-    def test_a_wrong_password_is_told_without_it(self) -> None:
+    def test_a_wrong_password_is_reported_without_it(self) -> None:
         self.administer("ALTER ROLE postgres PASSWORD 'postgres'")
         demand = "echo host all all all scram-sha-256 > $PGDATA/pg_hba.conf"
         self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
@@ -273,7 +273,7 @@ class Schemas(PostgresFoundTestCase):
         self.administer("ALTER TABLE rtmanager.outbox ALTER id RESTART WITH 1")
         self.wait_until_readyz_reports("outbox_id_seq gives")
 
-    def test_a_schema_without_rights_is_told(self) -> None:
+    def test_a_schema_without_rights_is_reported(self) -> None:
         self.administer("CREATE SCHEMA theirs", 'CREATE SCHEMA "Mixed"')
         dsn = self.as_role("rtmanagerservice")["POSTGRES_PRIMARY_DSN"]
         self.assert_unfit("GRANT USAGE", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=theirs"))
@@ -285,21 +285,21 @@ class Schemas(PostgresFoundTestCase):
         )
         self.assertEqual(self.rows("SELECT FROM pg_tables WHERE tablename = 'runtime_records'"), [])
 
-    def test_tables_of_another_owner_are_told(self) -> None:
+    def test_tables_of_another_owner_are_reported(self) -> None:
         self.migrated()
         self.administer("ALTER TABLE rtmanager.operations OWNER TO postgres")
         self.assert_unfit("rtmanager.operations", "OWNER TO")
         self.administer("GRANT ALL ON rtmanager.operations TO rtmanagerservice")
         self.assert_fit("postgres")
 
-    def test_row_level_security_that_hides_rows_is_told(self) -> None:
+    def test_row_level_security_that_hides_rows_is_reported(self) -> None:
         self.migrated()
         self.administer("ALTER TABLE rtmanager.operations ENABLE ROW LEVEL SECURITY")
         self.assert_fit("postgres")  # not for the owner
         self.administer("ALTER TABLE rtmanager.operations FORCE ROW LEVEL SECURITY")
         self.assert_unfit("row-level security", "rtmanager.operations")
 
-    def test_a_trigger_or_rule_that_can_change_what_is_written_is_refused_and_any_other_is_told(self) -> None:
+    def test_a_trigger_or_rule_that_can_change_what_is_written_is_refused_and_any_other_is_reported(self) -> None:
         self.migrated()
         nothing = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
         self.administer(f"CREATE FUNCTION rtmanager.nothing() {nothing}")
@@ -339,7 +339,7 @@ class Schemas(PostgresFoundTestCase):
         self.wait_for_answers(waits)
         self.assert_serves()
 
-    def test_event_triggers_are_told_while_migrations_are_due(self) -> None:
+    def test_event_triggers_are_reported_while_migrations_are_due(self) -> None:
         self.administer(
             "CREATE FUNCTION public.look() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$",
             "CREATE EVENT TRIGGER looks ON ddl_command_end EXECUTE FUNCTION public.look()",
@@ -422,7 +422,7 @@ class Poolers(PostgresFoundTestCase):
                     self.assert_unfit("share connections", "pool_mode = session", **self.by_way_of(pooler))
                     pooler.close()
 
-    def test_one_with_too_few_connections_is_told(self) -> None:
+    def test_one_with_too_few_connections_is_reported(self) -> None:
         pooler = self.pooler("session", default_pool_size="1")
         self.assert_unfit("gave no connection", "default_pool_size", **self.by_way_of(pooler))
         for settings in ({"default_pool_size": "12"}, {"max_client_conn": "12"}):

@@ -178,7 +178,7 @@ class Always(Pull):
 
 
 class Never(Pull):
-    def test_an_absent_image_is_refused_with_the_remedy_and_its_registry_is_not_asked(self) -> None:
+    def test_an_absent_image_is_refused_with_the_remedy_and_its_registry_is_not_queried(self) -> None:
         _, ref = self.publish()
         self.start_runtime(IMAGE_PULL_POLICY="never")
 
@@ -198,7 +198,7 @@ class Never(Pull):
 
 
 class Refused(Pull):
-    def test_what_the_registry_does_not_know_is_answered_and_told_in_its_own_words(self) -> None:
+    def test_what_the_registry_does_not_have_is_answered_and_published_with_its_own_message(self) -> None:
         self.publish()
         unknown = {
             unique_game_id("tag"): SHOP.reference(self.name("9.9.9")),
@@ -240,7 +240,7 @@ class Hanging(Pull):
         self.at_end(self.slow.close)
         self.at_end(self.network.remove)  # containers of an image are removed before it
 
-    def test_two_games_that_want_one_image_share_its_pull(self) -> None:
+    def test_two_games_that_use_one_image_share_its_pull(self) -> None:
         made, ref = self.publish_another(), self.slow.reference(self.name())
         both = [unique_game_id("a"), unique_game_id("b")]
         self.start_runtime()
@@ -304,7 +304,7 @@ class Hanging(Pull):
                 self.assertEqual(self.record(), before)
                 self.assertEqual(self.running_image(), first)
 
-    def test_sigterm_while_a_pull_hangs_is_obeyed_in_time_and_the_next_manager_does_the_job(self) -> None:
+    def test_sigterm_while_a_pull_hangs_ends_it_in_time_and_the_next_manager_does_the_job(self) -> None:
         made, ref = self.publish_another(), self.slow.reference(self.name())
         process = self.start_process(SHUTDOWN_TIMEOUT="300ms")
         self.add_start_job(ref)

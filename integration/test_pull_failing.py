@@ -59,7 +59,7 @@ class Failing(RuntimeTestCase):
 
 
 class Refusals(Failing):
-    def test_each_is_one_answer_in_the_registrys_words_and_not_too_many_of_them(self) -> None:
+    def test_each_is_one_answer_with_the_registrys_message_and_not_too_many_of_them(self) -> None:
         answers: dict[str, tuple[str, Answer]] = {
             "denied": ("manifest", scripted_registry.refusal(403, "DENIED", "no")),
             "docker login": ("manifest", scripted_registry.login("user", "word")),
@@ -149,7 +149,7 @@ class Helpers(Failing):
         self.post("start", {"image_ref": ref})
         self.assertLess(time.monotonic() - began, SOON_S)
 
-    def test_one_that_is_not_installed_or_knows_nothing_is_gone_without(self) -> None:
+    def test_one_that_is_not_installed_or_has_no_entry_is_gone_without(self) -> None:
         self.install("empty", "true")
         self.install("not-found", "echo credentials not found in native keychain; exit 1")
         self.start_runtime()

@@ -127,7 +127,7 @@ class Streams(FailingRedisTestCase):
         self.assertEqual(self.answers(unpublished), [0])
         self.assert_serves()
 
-    def test_an_input_key_that_is_no_stream_is_told_and_stops_neither_the_other_input_nor_a_call(self) -> None:
+    def test_an_input_key_that_is_no_stream_is_reported_and_stops_neither_the_other_input_nor_a_call(self) -> None:
         self.start_runtime()
         self.wait_for_answers(self.submit())
         self.redis.delete(STOP_JOBS)
@@ -181,12 +181,12 @@ class Refusing(FailingRedisTestCase):
         events = self.entries("runtime:health_events")
         return sum(event["event_type"] == "container_exited" for event in events)
 
-    def test_full_memory_is_told_and_what_waits_is_told_when_there_is_room(self) -> None:
+    def test_full_memory_is_reported_and_what_waits_is_published_when_there_is_room(self) -> None:
         self.redis.config_set("maxmemory", 1)
         mend = functools.partial(self.redis.config_set, "maxmemory", 0)
         self.assert_reported_until(mend, self.assert_calls_are_done, "maxmemory")
 
-    def test_a_snapshot_that_fails_is_told_and_what_waits_is_told_when_one_succeeds(self) -> None:
+    def test_a_snapshot_that_fails_is_reported_and_what_waits_is_published_when_one_succeeds(self) -> None:
         redis = self.services.redis.container
         # A directory with content in its place: Redis cannot write the snapshot.
         self.assertEqual(redis.exec(["mkdir", "-p", "dump.rdb/taken"])[0], 0)
@@ -204,7 +204,7 @@ class Refusing(FailingRedisTestCase):
     def saved(self) -> str:
         return str(self.redis.info("persistence")["rdb_last_bgsave_status"])
 
-    def test_a_script_that_does_not_end_is_told_and_all_goes_on_when_it_is_killed(self) -> None:
+    def test_a_script_that_does_not_end_is_reported_and_all_goes_on_when_it_is_killed(self) -> None:
         self.redis.config_set("busy-reply-threshold", 50)
         with ThreadPoolExecutor(1) as threads, self.services.redis.client() as other:
             endless = threads.submit(other.eval, "while true do end", 0)
@@ -216,7 +216,7 @@ class Refusing(FailingRedisTestCase):
 
             self.assert_reported_until(mend, self.assert_calls_wait, "BUSY")
 
-    def test_a_password_that_changed_is_told_without_it_and_an_instance_that_knows_it_goes_on(self) -> None:
+    def test_a_password_that_changed_is_reported_without_it_and_an_instance_that_has_it_goes_on(self) -> None:
         self.redis.config_set("requirepass", SECRET)
         self.way.cut()
 
@@ -250,7 +250,7 @@ class FailedOver(FailingRedisTestCase):
         self.redis.replicaof("NO", "ONE")
         self.way.lead_to((self.replica.host, self.replica.port))
 
-    def test_a_demoted_primary_is_told_as_such_and_left_for_the_new_one(self) -> None:
+    def test_a_demoted_primary_is_reported_as_such_and_left_for_the_new_one(self) -> None:
         self.demote()
 
     def test_a_demoted_primary_that_takes_writes_all_the_same_is_left_too(self) -> None:
@@ -275,7 +275,7 @@ class FailedOver(FailingRedisTestCase):
         self.wait_for_answers(known, meanwhile)
         self.assert_serves()
 
-    def test_a_failover_loses_what_was_not_copied_and_nothing_that_postgres_knows(self) -> None:
+    def test_a_failover_loses_what_was_not_copied_and_nothing_that_postgres_has(self) -> None:
         docker = self.before_docker()
         [creation] = docker.hold("/containers/create")
         self.start_runtime(DOCKER_HOST=docker.url)

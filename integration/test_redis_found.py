@@ -137,7 +137,7 @@ class Users(RedisFoundTestCase):
                     name = rule[1:].replace("*", "").replace("|", " ")
                     self.assertIn(name.lower(), str(caught.exception).lower().replace("|", " "))
 
-    def test_a_user_who_may_not_trim_deletes_nothing_and_is_told_so(self) -> None:
+    def test_a_user_who_may_not_trim_deletes_nothing_and_that_is_reported(self) -> None:
         key = NAMES[Stream.START_JOBS]
         for number in (1, 2):
             self.redis.xadd(key, {"game_id": "g"}, id=f"{number}-0")
@@ -152,13 +152,13 @@ class Users(RedisFoundTestCase):
                 self.assertIn("can't run this command", trimmed.refused)
         self.assertEqual(self.redis.xlen(key), 2)
 
-    def test_a_login_that_fails_is_told_without_the_password(self) -> None:
+    def test_a_login_that_fails_is_reported_without_the_password(self) -> None:
         self.user("rtmanager", acl_rules(NAMES))
         self.assert_unfit("RTMANAGER_REDIS_USERNAME", **self.as_user("rtmanager", "not-this-one"))
         self.assert_unfit("RTMANAGER_REDIS_USERNAME", **self.as_user("nobody", "not-this-one"))
         self.assertNotIn("not-this-one", self.check(**self.as_user("nobody", "not-this-one"))[1])
 
-    def test_a_right_that_is_taken_while_it_serves_is_told_and_no_result_is_lost(self) -> None:
+    def test_a_right_that_is_taken_while_it_serves_is_reported_and_no_result_is_lost(self) -> None:
         self.start_runtime(**self.user("rtmanager", acl_rules(NAMES)))
         self.wait_for_answers(self.submit("before"))
         self.redis.execute_command("ACL", "SETUSER", "rtmanager", "-sadd")
@@ -190,7 +190,7 @@ class Kinds(FoundTestCase):
         sentinel.wait_for_log("Sentinel ID")
         self.assert_unfit("Sentinel", "not supported", REDIS_MASTER_ADDR=f"127.0.0.1:{port}")
 
-    def test_a_command_that_was_renamed_is_told(self) -> None:
+    def test_a_command_that_was_renamed_is_reported(self) -> None:
         server = self.own(start_redis(settings={"rename-command": "XAUTOCLAIM other"}))
         self.assert_unfit("XAUTOCLAIM", "rename-command", REDIS_MASTER_ADDR=server.address)
 
@@ -250,7 +250,7 @@ class Refusing(RedisFoundTestCase):
         self.assert_serves()
         self.assertEqual(len(self.lines_logged("redis can be used, but not as it should be", "maxmemory-policy")), 1)
 
-    def test_answers_that_are_cut_off_are_told_as_such(self) -> None:
+    def test_answers_that_are_cut_off_are_reported_as_such(self) -> None:
         self.start_runtime()
         self.wait_for_answers(self.submit("before"))
         self.redis.config_set("client-output-buffer-limit", "normal 20000 20000 1")
@@ -270,12 +270,12 @@ class Strangers(FoundTestCase):
             address = f"{scheme}{postgres.host}:{postgres.port}"
             self.assert_unfit("PostgreSQL answers there", f"{postgres.port}", REDIS_MASTER_ADDR=address)
 
-    def test_a_server_that_says_nothing_is_told(self) -> None:
+    def test_a_silent_server_is_reported(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             address = f"127.0.0.1:{silent.getsockname()[1]}"
             self.assert_unfit("accepts connections and says nothing", address, REDIS_MASTER_ADDR=address)
 
-    def test_another_server_that_takes_the_port_while_it_serves_is_told(self) -> None:
+    def test_another_server_that_takes_the_port_while_it_serves_is_reported(self) -> None:
         redis, postgres = self.services.redis, self.services.postgres
         way = self.own(faults.before((redis.host, redis.port)))
         self.start_runtime(REDIS_MASTER_ADDR=f"{way.host}:{way.port}")
@@ -319,7 +319,7 @@ class Encrypted(RedisFoundTestCase):
         key = {"REDIS_TLS_CERT": str(self.authority.ca), "REDIS_TLS_KEY": str(self.authority.issue("other").key)}
         self.assert_unfit("files for TLS", **self.trusting(**key))
 
-    def test_a_certificate_that_expired_or_is_for_another_host_is_told(self) -> None:
+    def test_a_certificate_that_expired_or_is_for_another_host_is_reported(self) -> None:
         for name, hosts, days, text in (
             ("expired", ("127.0.0.1",), -1, "expired"),
             ("elsewhere", ("elsewhere.example",), 2, "subjectAltName"),
@@ -330,7 +330,7 @@ class Encrypted(RedisFoundTestCase):
             ):
                 self.assert_unfit(text, **self.trusting(REDIS_MASTER_ADDR=it.tls_address))
 
-    def test_a_server_that_wants_a_certificate_of_ours_gets_one(self) -> None:
+    def test_a_server_that_requires_a_certificate_of_ours_gets_one(self) -> None:
         server = self.authority.issue("strict", ("127.0.0.1",))
         with start_redis(tls=RedisTls(self.authority, server, clients_have_one=True)) as strict:
             where = self.trusting(REDIS_MASTER_ADDR=strict.tls_address)

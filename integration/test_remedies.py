@@ -172,7 +172,7 @@ class StateRoots(CommandTestCase):
 
 
 class PlainUser(CommandTestCase):
-    def test_a_user_who_may_use_neither_the_socket_nor_the_root_is_told_how_to(self) -> None:
+    def test_a_user_who_may_use_neither_the_socket_nor_the_root_gets_the_remedy(self) -> None:
         plain_user.check()
         games = self.state_root.folder("games")
         run = plain_user.python(

@@ -199,7 +199,7 @@ class Leftovers(ReplacingTestCase):
         self.assertTrue(self.is_gone(left))
         self.assertEqual(len(self.containers()), 1)
 
-    def test_a_pass_removes_it_and_says_nothing_of_the_game(self) -> None:
+    def test_a_pass_removes_it_and_reports_nothing_of_the_game(self) -> None:
         before = self.start(RECONCILE_INTERVAL="1s")
         left = self.left_behind()
         self.wait_until("the removal", lambda: self.is_gone(left))

@@ -83,7 +83,7 @@ class GivenOutTwice(RuntimeTestCase):
         # Another thread acknowledges answered entries, and may be a moment behind.
         self.wait_until("this time to arrive", lambda: not self.redis.xpending("runtime:start_jobs", GROUP)["pending"])
 
-    def test_a_failed_job_whose_acknowledgement_was_lost_is_told_once(self) -> None:
+    def test_a_failed_job_whose_acknowledgement_was_lost_is_published_once(self) -> None:
         self.start_runtime()
         entry_id = self.add_start_job("NOT an image")
         self.results()

@@ -189,7 +189,7 @@ class Answers(RestTestCase):
         self.assertEqual(len(set(answered)), 3)
         self.assertEqual([row["source_ref"] for row in self.log_rows()], [f"rest:{each}" for each in answered])
 
-    def test_readiness_names_what_does_not_answer_and_liveness_asks_nobody(self) -> None:
+    def test_readiness_names_what_does_not_answer_and_liveness_queries_nothing(self) -> None:
         ready = (200, {"status": "ready"})
         self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz") == ready)
         self.network.remove()

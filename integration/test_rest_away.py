@@ -101,7 +101,7 @@ class Away(ProxiedTestCase):
         self.assert_untouched()
         self.assertEqual(len(self.log_rows()), 1, "nothing was accepted")
 
-    def test_without_redis_no_operation_is_accepted_and_what_is_known_is_told(self) -> None:
+    def test_without_redis_no_operation_is_accepted_and_what_is_known_is_returned(self) -> None:
         self.redis_proxy.refuse()
 
         self.assert_unavailable(self.operations(), "redis")

@@ -127,7 +127,7 @@ class Lists(RuntimeTestCase):
 
         self.assertEqual([item["game_id"] for item in rest], ["c", "d"])
 
-    def test_a_page_holds_a_hundred_records_unless_asked_otherwise_and_a_thousand_at_most(self) -> None:
+    def test_a_page_holds_a_hundred_records_unless_requested_otherwise_and_a_thousand_at_most(self) -> None:
         self.put(*((f"g{number:04}", "stopped") for number in range(1001)))
 
         self.assertEqual([len(page) for page in self.pages(limit=1000)], [1000, 1])

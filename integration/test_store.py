@@ -333,7 +333,7 @@ class OddRowsTest(InPostgres):
                 lock.accept_alone(jobs[2])
             self.assertCountEqual([each.game_id for each in store.queue(1).claim(9)], ["g1", "g3"])
 
-    def test_what_stands_against_each_operation_is_told_from_what_stands_against_one(self) -> None:
+    def test_what_stands_against_each_operation_is_distinguished_from_what_stands_against_one(self) -> None:
         store = self.make()
         # The change, its reversal, and why no operation is claimed; empty where others are.
         changes = (
@@ -446,7 +446,7 @@ class OddRowsTest(InPostgres):
         years = [each.last_op_at.year for each in found]
         self.assertEqual(years, [9999, 1, 9999, 1, 2026])
 
-    def test_what_postgres_says_no_to_is_refused_and_what_it_cannot_do_now_is_silence(self) -> None:
+    def test_what_postgres_rejects_is_refused_and_what_it_cannot_do_now_is_silence(self) -> None:
         from rtmanager.adapters.postgres.answers import SILENCE
 
         self.make()
@@ -692,7 +692,7 @@ class GivenUpTest(InPostgres):
         thread.join()
         self.assertEqual(self.other.execute("SELECT 1").fetchone(), (1,))
 
-    def test_too_many_that_do_not_end_are_told(self) -> None:
+    def test_too_many_that_do_not_end_are_reported(self) -> None:
         from rtmanager.adapters.postgres.session import GivenUp, SessionUnusable
 
         given_up = GivenUp(0)
@@ -710,7 +710,7 @@ class IdleConnectionTest(InPostgres):
 
     OTHERS = "FROM pg_stat_activity WHERE application_name = 'rtmanager' AND pid <> pg_backend_pid()"
 
-    def test_one_that_the_server_has_ended_is_replaced_and_nobody_hears_of_it(self) -> None:
+    def test_one_that_the_server_has_ended_is_replaced_and_nobody_notices(self) -> None:
         records = self.make().records()
         with self.services.database.connect() as administrator:
             for read in (records.get, records.get_as_json, records.get):
@@ -762,7 +762,7 @@ class TextsTest(InPostgres):
             self.connection.texts(self.SAME, ["a\0b"])
         self.assertEqual(self.connection.texts(self.SAME, ["a"]), [b"a"])
 
-    def test_what_postgresql_has_against_a_statement_is_said(self) -> None:
+    def test_what_postgresql_has_against_a_statement_is_reported(self) -> None:
         from psycopg import errors
 
         with self.assertRaisesRegex(errors.DivisionByZero, "division by zero"):
@@ -1001,7 +1001,7 @@ class WaitingTest(InRedis, unittest.TestCase):
         reader.acknowledge([entry])
         self.assertFalse(reader.wait(0.05))
 
-    def test_without_the_right_to_wait_it_is_told_and_what_follows_is_answered_rightly(self) -> None:
+    def test_without_the_right_to_wait_it_is_reported_and_what_follows_is_answered_rightly(self) -> None:
         reader = self.make().reader()
         redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)

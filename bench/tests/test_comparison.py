@@ -45,7 +45,7 @@ class ContestTest(unittest.TestCase):
 
         self.assertEqual(self.done, ["fill", "ours", "fill", "theirs", "fill", "floor"])
 
-    def test_a_contest_has_its_own_number_of_rounds_unless_another_is_asked_for(self) -> None:
+    def test_a_contest_has_its_own_number_of_rounds_unless_another_is_requested(self) -> None:
         contest = Contest("exits", self.sides[0], self.sides[1:], rounds=2)
 
         for requested, held in ((None, 2), (3, 3)):

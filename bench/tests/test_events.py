@@ -14,7 +14,7 @@ from harness.rtm import manager
 
 
 class ListeningTest(unittest.TestCase):
-    def test_both_sides_hear_each_event_once_and_lateness_is_measured(self) -> None:
+    def test_both_sides_receive_each_event_once_and_lateness_is_measured(self) -> None:
         burst = Listening()
         with mock.patch.object(listening, "EVENTS", 50):
             for contest in burst.contests():
@@ -26,7 +26,7 @@ class ListeningTest(unittest.TestCase):
         self.assertGreater(late.value, 0)
         self.assertEqual((lost.what, lost.value), ("lost of 50 events", 0))
 
-    def test_an_event_that_nobody_hears_is_no_figure(self) -> None:
+    def test_an_event_that_nobody_receives_is_no_figure(self) -> None:
         with (
             mock.patch.object(listening, "EVENTS", 5),
             mock.patch.object(listening, "RECEIVED_S", 0.5),

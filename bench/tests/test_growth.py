@@ -47,7 +47,7 @@ class StatementsTest(unittest.TestCase):
 
 
 class ProcessesTest(unittest.TestCase):
-    def test_what_a_process_takes_is_what_linux_says(self) -> None:
+    def test_what_a_process_takes_is_what_linux_reports(self) -> None:
         worked = sum(os.times()[:2])
         self.assertAlmostEqual(processes.cpu_s(os.getpid()), worked, delta=0.1)
         self.assertGreater(processes.rss_mb(os.getpid()), 5)

@@ -37,7 +37,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual([each["reached"] for each in kept["measures"]], [True])
         self.assertIn("| idle |", kept["markdown"])
 
-    def test_a_measure_says_what_was_asked_and_whether_it_was_reached(self) -> None:
+    def test_a_measure_says_what_was_requested_and_whether_it_was_reached(self) -> None:
         measures = [Measure("size", 81.4, "MB", at_most=80, games=1000), Measure("published", 1234.0, "times")]
 
         *_, size, published = measures_table(measures).splitlines()

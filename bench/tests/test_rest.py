@@ -73,7 +73,7 @@ class WireTest(unittest.TestCase):
             self.assertEqual(line.get("/"), b"x" * 300_000)
             self.assertEqual(len(line.get("/again")), 300_000)
 
-    def test_a_server_that_says_nothing_is_told(self) -> None:
+    def test_a_silent_server_is_reported(self) -> None:
         with (
             mock.patch("bench.rest.wire.SILENCE_S", 1),
             closing(Stub(lambda _: [])) as stub,
@@ -82,7 +82,7 @@ class WireTest(unittest.TestCase):
         ):
             line.get("/")
 
-    def test_a_connection_that_ends_is_told(self) -> None:
+    def test_a_connection_that_ends_is_reported(self) -> None:
         def end(_: str) -> list[bytes]:
             raise ConnectionResetError
 
@@ -133,7 +133,7 @@ class PagesTest(unittest.TestCase):
         with closing(Stub(lambda path: [answer(page("cursor=Zw" in path, half))])) as stub:
             self.assertGreater(pages.go_through(stub.port, half), 0)
 
-    def test_a_game_that_is_missing_or_comes_twice_is_told(self) -> None:
+    def test_a_game_that_is_missing_or_comes_twice_is_reported(self) -> None:
         ids = games.ids()
         for wrong in (ids[1:], [*ids, ids[0]], [ids[1], ids[0], *ids[2:]]):
             with self.assertRaisesRegex(BenchError, "in order"):

@@ -20,7 +20,7 @@ from rtmanager.ports.watching import ContainerEvent, ContainerEventKind
 
 
 class GamesTest(unittest.TestCase):
-    def test_an_inspect_and_the_list_tell_the_same_of_a_container(self) -> None:
+    def test_an_inspect_and_the_list_report_the_same_of_a_container(self) -> None:
         for number, (record, listed) in enumerate(zip(games.records(3), games.listed(3), strict=True)):
             inspected = decode.inspected(json.loads(games.inspected(number, record.game_id)))
             listed_view = decode.listed(listed)
@@ -45,7 +45,7 @@ class GamesTest(unittest.TestCase):
 
 
 class DaemonTest(unittest.TestCase):
-    def test_it_answers_what_a_manager_asks_and_lets_games_crash(self) -> None:
+    def test_it_answers_what_a_manager_requests_and_lets_games_crash(self) -> None:
         with (
             child.running("bench.synthetic.daemon", "5") as host,
             closing(DockerRuntime(host)) as runtime,
@@ -66,7 +66,7 @@ class PublishedTest(unittest.TestCase):
         here, there = socket.socketpair()
         self.here, self.there = self.enterContext(here), self.enterContext(there)
 
-    def test_who_listens_hears_the_past_that_is_asked_for_and_what_follows(self) -> None:
+    def test_who_subscribes_receives_the_past_that_is_requested_and_what_follows(self) -> None:
         for at_ns in (1, 2, 3):
             self.published.add(games.death("game-00000", at_ns))
         events = self.published.events(2, self.here)

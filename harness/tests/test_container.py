@@ -51,7 +51,7 @@ class ContainerTest(unittest.TestCase):
         for part in ("port 6379", "exit code 7", "something is wrong", started.name):
             self.assertIn(part, str(failed.exception))
 
-    def test_a_wait_in_vain_tells_what_it_waited_for_and_last_saw(self) -> None:
+    def test_a_wait_in_vain_reports_what_it_waited_for_and_last_saw(self) -> None:
         started = self.start("echo still busy; sleep 60")
         started.wait_for_log("still busy")
         with self.assertRaisesRegex(WaitFailed, r"(?s)0\.2 s for 'ready' in the log.*still busy"):
@@ -158,7 +158,7 @@ class ContainerTest(unittest.TestCase):
         made.remove()
         self.assertEqual(daemon.client().containers(all=True, filters={"id": running.container_id}), [])
 
-    def test_a_freeze_that_was_given_up_is_asked_for_again_and_no_other_refusal(self) -> None:
+    def test_a_freeze_that_was_given_up_is_requested_again_and_no_other_refusal(self) -> None:
         from docker.errors import APIError
 
         client = mock.Mock()
@@ -210,7 +210,7 @@ class SweepTest(unittest.TestCase):
         self.assertTrue(mine.inspect()["State"]["Running"])
         self.assertTrue(my_root.directory.exists())
 
-    def test_a_network_that_docker_does_not_let_go_of_is_told_and_keeps_nothing_else(self) -> None:
+    def test_a_network_that_docker_does_not_let_go_of_is_reported_and_keeps_nothing_else(self) -> None:
         other = subprocess.run(
             [sys.executable, "-c", f"import os{_LEAVING_RUN}os._exit(9)", IMAGE],
             stdin=subprocess.DEVNULL,

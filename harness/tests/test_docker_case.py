@@ -47,7 +47,7 @@ class FolderNameTest(unittest.TestCase):
     def test_a_long_name_of_a_method_loses_its_end(self) -> None:
         self.assertEqual(docker.folder_name("tests.test_shop.Shop." + "m" * 255), "tests.test_shop.Shop." + "m" * 130)
 
-    def test_letters_of_every_alphabet_stay_and_what_a_path_knows_goes(self) -> None:
+    def test_letters_of_every_alphabet_stay_and_what_a_path_reserves_goes(self) -> None:
         self.assertEqual(docker.folder_name("shop.Ünï.test_a/b: ../.. ☃"), "shop.Ünï.test_a-b")
         self.assertEqual(docker.folder_name("../.shop.Shop.test"), "shop.Shop.test")
 

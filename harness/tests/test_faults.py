@@ -106,7 +106,7 @@ class Faults:
 
         # No fault
 
-        def test_what_is_said_is_heard_on_the_other_side(self) -> None:
+        def test_what_is_sent_is_received_on_the_other_side(self) -> None:
             client, server = self.pair()
             client.sendall(b"ask")
             self.assert_receives(server, b"ask")
@@ -140,7 +140,7 @@ class Faults:
         def test_much_passes_whole_and_in_order(self) -> None:
             self.assert_transfers()
 
-        def test_a_last_answer_arrives_though_the_client_talks_on(self) -> None:
+        def test_a_last_answer_arrives_though_the_client_goes_on_sending(self) -> None:
             client, server = self.pair()
             server.sendall(b"no more")
             server.close()
@@ -168,7 +168,7 @@ class Faults:
             self.assert_ended(self.connect())
             self.assertEqual(self.proxy.connections, 0)
             self.listener = self.listen()
-            self.test_what_is_said_is_heard_on_the_other_side()
+            self.test_what_is_sent_is_received_on_the_other_side()
 
         def test_a_server_that_is_slow_to_accept_gets_all_clients(self) -> None:
             self.listener.listen(0)
@@ -190,7 +190,7 @@ class Faults:
             self.assert_ended(client, waiting)
             self.assertEqual(read_all(server)[6:], b"")
             self.assertEqual(self.proxy.connections, 0)
-            self.test_what_is_said_is_heard_on_the_other_side()
+            self.test_what_is_sent_is_received_on_the_other_side()
 
         def test_refused_clients_are_refused_until_it_passes_on_at_the_same_place(self) -> None:
             client, server = self.pair()
@@ -201,7 +201,7 @@ class Faults:
                 self.assertEqual(self.proxy.connections, 0)
                 self.proxy.refuse()
                 self.proxy.pass_on()
-                self.test_what_is_said_is_heard_on_the_other_side()
+                self.test_what_is_sent_is_received_on_the_other_side()
             self.assert_ended(client, server)
 
         def test_every_other_fault_lets_clients_connect_again(self) -> None:
@@ -247,7 +247,7 @@ class Faults:
             self.proxy.pass_on()
             self.assert_ended(client)
 
-        def test_half_open_clients_are_heard_and_hear_nothing(self) -> None:
+        def test_half_open_clients_send_and_receive_nothing(self) -> None:
             (client, server), (quiet, quiet_server) = self.pair(), self.pair()
             self.proxy.half_open()
             client.sendall(b"ask")
@@ -419,7 +419,7 @@ class Faults:
             self.assertEqual(self.proxy.connections, 0)
             self.listener.close()
             self.listener = self.listen()
-            self.test_what_is_said_is_heard_on_the_other_side()
+            self.test_what_is_sent_is_received_on_the_other_side()
 
         # The end
 
@@ -491,7 +491,7 @@ class TcpTest(Faults.Test):
             with mock.patch("socket.getaddrinfo", return_value=found):
                 proxy = faults.before(("server.example", self.port))
             with proxy as self.proxy:
-                self.test_what_is_said_is_heard_on_the_other_side()
+                self.test_what_is_sent_is_received_on_the_other_side()
 
     def test_led_to_another_server_it_is_for_new_connections_and_the_others_stay(self) -> None:
         client, server = self.pair()
@@ -585,7 +585,7 @@ class UnixTest(Faults.Test):
         self.proxy.cut(reset=True)
         self.assert_ended(*lines)
 
-    def test_a_path_that_no_socket_can_have_is_told_at_once(self) -> None:
+    def test_a_path_that_no_socket_can_have_is_reported_at_once(self) -> None:
         before = left()
         with self.assertRaisesRegex(HarnessError, "too long"):
             faults.before("/" + "long" * 30)

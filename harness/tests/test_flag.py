@@ -17,7 +17,7 @@ def _set(value: str) -> "mock._patch_dict":
 
 
 class FlagTest(unittest.TestCase):
-    def test_without_the_flag_tests_are_skipped_and_docker_is_not_asked(self) -> None:
+    def test_without_the_flag_tests_are_skipped_and_docker_is_not_called(self) -> None:
         with NO_DAEMON as connect, _set(""), self.assertRaisesRegex(unittest.SkipTest, "RTM_INTEGRATION=1"):
             flag.check()
         connect.assert_not_called()

@@ -83,7 +83,7 @@ class RegistryTest(unittest.TestCase):
 
         self.assertEqual(image_id(ref), made)
 
-    def test_what_docker_asks_for_is_seen_and_nothing_else(self) -> None:
+    def test_what_docker_requests_is_seen_and_nothing_else(self) -> None:
         ref, other = (SHOP.push(small(self.id()), f"asked:1.0.{patch}") for patch in (0, 1))
         pull(ref)
         pull(ref)

@@ -120,7 +120,7 @@ class RunnerTest(unittest.TestCase):
         os.close(read)
         os.close(write)
 
-    def test_threads_that_ask_first_at_the_same_time_are_one_runner(self) -> None:
+    def test_threads_that_call_first_at_the_same_time_are_one_runner(self) -> None:
         script = (
             "from concurrent.futures import ThreadPoolExecutor as T; from threading import Barrier\n"
             "from harness.runs import identity\n"

@@ -151,7 +151,7 @@ class RunnersTest(unittest.TestCase):
                     self.assertEqual((found / "keys" / "list.jsonl").read_text().splitlines()[1:], ['"a"', '"b"'])
         self.assertEqual(len(self.kept()), len(PLACES), run.stderr)
 
-    def test_a_run_without_a_failure_says_nothing_and_leaves_nothing(self) -> None:
+    def test_a_run_without_a_failure_reports_nothing_and_leaves_nothing(self) -> None:
         for how in ((), ("-b", "-f", "-c", "-k", "one")):
             with self.subTest(how):
                 run = self.run_tests("unittest", *how)

@@ -102,7 +102,7 @@ class LivesTest(unittest.TestCase):
         [found] = self.ended("one", 11 + TOLERANCE_NS)
         self.assertTrue(found.startswith("I2: game g had two engines: two started 0.20 s before the end of one"), found)
 
-    def test_an_end_that_is_told_a_little_late_is_well(self) -> None:
+    def test_an_end_that_is_published_a_little_late_is_well(self) -> None:
         self.lives.started("g", "one", 0)
         self.lives.started("g", "two", 10)
         self.assertEqual(self.ended("one", 10 + TOLERANCE_NS), [])
@@ -128,7 +128,7 @@ class AnswerTest(unittest.TestCase):
         self.assertFalse(self.fits("ok", ("failure", "conflict")))
         self.assertFalse(self.fits("ok", None))
 
-    def test_a_refusal_says_what_the_log_says_or_was_never_an_operation(self) -> None:
+    def test_a_refusal_says_what_the_log_has_or_was_never_an_operation(self) -> None:
         self.assertTrue(self.fits("refused", ("failure", "image_pull_failed"), code="image_pull_failed"))
         self.assertTrue(self.fits("refused", None, code="conflict"))
         self.assertFalse(self.fits("refused", None, code="image_pull_failed"))

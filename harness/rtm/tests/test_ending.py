@@ -116,7 +116,7 @@ class EndingTest(unittest.TestCase):
         self.assertEqual(run.process.wait(), 0, run.errors())
         self.assertEqual(run.left(), [])
 
-    def test_after_a_failure_only_its_artefacts_are_left_and_their_place_is_told(self) -> None:
+    def test_after_a_failure_only_its_artefacts_are_left_and_their_place_is_reported(self) -> None:
         run = self.run_of_its_own()
         run.send("fail")
         self.assertEqual(run.process.wait(), 1)
@@ -182,7 +182,7 @@ class EndingTest(unittest.TestCase):
         beside.send("pass")
         self.assertEqual(beside.process.wait(), 0, beside.errors())
 
-    def test_what_is_to_be_kept_is_kept_until_it_is_asked_for(self) -> None:
+    def test_what_is_to_be_kept_is_kept_until_it_is_requested(self) -> None:
         run = self.run_of_its_own(RTM_IT_KEEP="1")
         run.send("pass")
         self.assertEqual(run.process.wait(), 0, run.errors())

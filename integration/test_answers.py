@@ -140,7 +140,7 @@ class Refusing(RuntimeTestCase):
             self.add_stop_job(game_id=f"refused-{number}-{self.game_id}"[:51])
         self.assertEqual({result["error_code"] for result in self.results(3)}, {"internal_error"})
         expected = ("worker executor-games: is refused by postgres since", "somebody added a rule")
-        self.wait_until("readiness to tell", lambda: all(each in self.readiness() for each in expected))
+        self.wait_until("readiness to report it", lambda: all(each in self.readiness() for each in expected))
         self.mend()
         self.add_stop_job()
         self.wait_until_ready()
@@ -152,7 +152,7 @@ class Refusing(RuntimeTestCase):
             [row] = connection.execute(insert).fetchall()
         self.add_stop_job()
         self.results(1)
-        self.wait_until("readiness to tell", lambda: f"DELETE FROM outbox WHERE id = {row[0]}" in self.readiness())
+        self.wait_until("readiness to report it", lambda: f"DELETE FROM outbox WHERE id = {row[0]}" in self.readiness())
         with self.services.database.connect() as connection:
             connection.execute("DELETE FROM rtmanager.outbox")
         self.wait_until_ready()
@@ -162,7 +162,7 @@ class Refusing(RuntimeTestCase):
         self.refuse("operations")
         game_id = f"refused-{self.game_id}"[:51]
         self.add_stop_job(game_id=game_id)
-        self.wait_until("readiness to tell", lambda: "somebody added a rule" in self.readiness() or None)
+        self.wait_until("readiness to report it", lambda: "somebody added a rule" in self.readiness() or None)
         self.add_start_job()
         [result] = self.results(1)
         self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
@@ -212,7 +212,7 @@ class Refusing(RuntimeTestCase):
                     connection.execute("SET search_path = rtmanager")
                     connection.execute(change)
                     self.add_stop_job(game_id=f"after-{before}")
-                    self.wait_until("readiness to tell", lambda: text in self.readiness() or None)  # noqa: B023
+                    self.wait_until("readiness to report it", lambda: text in self.readiness() or None)  # noqa: B023
                     self.assertEqual(len(self.entries("runtime:job_results")), before)
                     connection.execute(mend)
                 self.results(before + 1)

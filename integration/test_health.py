@@ -169,7 +169,7 @@ class Inspecting(WatchedTestCase):
         self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
         self.container.exec(["sh", "-c", "kill -SEGV -1"])
 
-        events = self.wait_until("it to be told", self.health_events)
+        events = self.wait_until("it to be published", self.health_events)
 
         self.assertEqual({each["event_type"] for each in events}, {"inspect_unhealthy"})
         self.assertEqual(events[-1]["details"]["restart_count"], 1)

@@ -135,7 +135,7 @@ class InTheMiddle(ProxiedTestCase):
         self.add_start_job()
         self.wait_until("the job to be put off", self.put_off)
 
-        self.wait_until("a call to be told what the job waits for", self.reports_reason)
+        self.wait_until("an answer with what the job waits for", self.reports_reason)
 
         self.assertEqual((self.entries("runtime:job_results"), self.log_rows(), self.record()), ([], [], {}))
         self.docker_proxy.pass_on()

@@ -331,7 +331,7 @@ class FailedOver(FailingRedisTestCase):
 
 
 class IdsGivenAgain(FailingRedisTestCase):
-    """Entries of a lost stream have ids that PostgreSQL knows: from a clock set back, or from the client."""
+    """Entries of a lost stream have ids that PostgreSQL has: from a clock set back, or from the client."""
 
     def test_another_job_under_a_known_id_is_a_job_of_its_own(self) -> None:
         self.start_runtime()

@@ -154,7 +154,7 @@ class Faults:
                     return True
                 return False
 
-            wait_until("an end for who talks on", send_fails)
+            wait_until("an error for a client that goes on sending", send_fails)
             self.wait_for_connections(0)
 
         def test_a_client_that_does_not_read_makes_the_server_wait(self) -> None:

@@ -82,7 +82,7 @@ class FailingTestCase(RuntimeTestCase):
             message = self.readyz()
             return all(text in message for text in texts)
 
-        self.wait_until(f"readiness to say {texts}", is_reported, describe=lambda _: self.readyz())
+        self.wait_until(f"readiness to report {texts}", is_reported, describe=lambda _: self.readyz())
 
     def lines_logged(self, *texts: str, since: int = 0) -> list[str]:
         """The lines of the manager's log that contain all of these, after its first `since` bytes."""

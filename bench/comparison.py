@@ -72,9 +72,9 @@ class Contest:
     #: Whether an uncounted round runs first. Off where a run is long and needs no warm-up.
     warm_up: bool = True
 
-    def rounds_of(self, asked: int | None) -> int:
-        """The number of rounds to run: `asked`, or the contest's own when it is None."""
-        return self.rounds if asked is None else asked
+    def rounds_of(self, requested: int | None) -> int:
+        """The number of rounds to run: `requested`, or the contest's own when it is None."""
+        return self.rounds if requested is None else requested
 
     @property
     def sides(self) -> list[Side]:

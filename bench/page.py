@@ -64,8 +64,8 @@ def page(earlier: Mapping[str, str], contents: Mapping[str, Content]) -> str:
 
 def about(name: str) -> str:
     """The description of a bench, as a sentence."""
-    words = BENCHES[name][1]
-    return f"{words[0].upper()}{words[1:]}."
+    text = BENCHES[name][1]
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _body(content: Content) -> str:

@@ -17,10 +17,10 @@ pyplot.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same file
 
 def draw(figures: Sequence[Any], path: Path) -> None:
     """Draw a bar for each figure with a goal; a bar that ends before the line at 1 reaches its goal."""
-    asked = [each for each in figures if each["goal"] and each["goal"]["median"]]
-    names = [f"{each['contest']}: {each['phase']}" for each in asked]
-    shares = [each["ratio"] / each["goal"]["median"] for each in asked]
-    figure, axes = pyplot.subplots(figsize=(9, 0.35 * len(asked) + 1))
+    with_goal = [each for each in figures if each["goal"] and each["goal"]["median"]]
+    names = [f"{each['contest']}: {each['phase']}" for each in with_goal]
+    shares = [each["ratio"] / each["goal"]["median"] for each in with_goal]
+    figure, axes = pyplot.subplots(figsize=(9, 0.35 * len(with_goal) + 1))
     axes.barh(names, shares, color=[_REACHED if share <= 1 else _MISSED for share in shares])
     axes.axvline(1.0, color="black", linewidth=1)
     axes.invert_yaxis()

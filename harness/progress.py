@@ -17,7 +17,7 @@ def enable() -> None:
     _enabled = True
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Print one line, when progress is enabled."""
     if _enabled:
         sys.stderr.write(line + "\n")
@@ -27,7 +27,7 @@ def say(line: str) -> None:
 @contextmanager
 def step(what: str) -> Iterator[None]:
     """Print `what`, and at the end of the block its duration in seconds."""
-    say(f"== {what}")
+    report(f"== {what}")
     began = time.monotonic()
     yield
-    say(f"   done in {time.monotonic() - began:.1f} s")
+    report(f"   done in {time.monotonic() - began:.1f} s")

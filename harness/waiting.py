@@ -31,17 +31,17 @@ class Watched(Protocol):
     def why_ended(self) -> str | None:
         """Why it has ended; None while it runs."""
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         """Its last log lines, as a text for an error message."""
 
 
 #: What the probe of the current wait depends on.
-_looked_at: ContextVar[list[Watched] | None] = ContextVar("looked_at", default=None)
+_dependencies: ContextVar[list[Watched] | None] = ContextVar("dependencies", default=None)
 
 
-def looks_at(thing: Watched) -> None:
+def depends_on(thing: Watched) -> None:
     """Register `thing` as a dependency of the current probe: the wait ends when `thing` ends."""
-    seen = _looked_at.get()
+    seen = _dependencies.get()
     if seen is not None and thing not in seen:
         seen.append(thing)
 
@@ -70,11 +70,11 @@ def wait_until(
     formats the probe's last result for the message.
     """
     began = time.monotonic()
-    deadline, ask_again = began + timeout_s, began
+    deadline, next_check = began + timeout_s, began
     watched = list(watch)
     last = ""
 
-    def look() -> T | None:
+    def call_probe() -> T | None:
         nonlocal last
         try:
             with _noting(watched):
@@ -86,33 +86,33 @@ def wait_until(
         return seen or None
 
     while True:
-        if seen := look():
+        if seen := call_probe():
             return seen
         now = time.monotonic()
-        if now >= ask_again:
+        if now >= next_check:
             if reason := hopeless() or _first_end(watched):
                 # It may have done what the probe expects just before its end.
-                if seen := look():
+                if seen := call_probe():
                     return seen
-                raise WaitFailed(_with_last_words(f"waited for {what}: {reason}; last seen: {last}", watched))
-            ask_again = now + HOPELESS_INTERVAL_S
+                raise WaitFailed(_with_log_lines(f"waited for {what}: {reason}; last seen: {last}", watched))
+            next_check = now + HOPELESS_INTERVAL_S
         if now > deadline:
-            raise WaitFailed(_with_last_words(f"waited {timeout_s:g} s for {what}; last seen: {last}", watched))
+            raise WaitFailed(_with_log_lines(f"waited {timeout_s:g} s for {what}; last seen: {last}", watched))
         time.sleep(interval_s)
 
 
 @contextmanager
 def _noting(watched: list[Watched]) -> Iterator[None]:
-    token = _looked_at.set(watched)
+    token = _dependencies.set(watched)
     try:
         yield
     finally:
-        _looked_at.reset(token)
+        _dependencies.reset(token)
 
 
 def _first_end(watched: Sequence[Watched]) -> str | None:
     return next((why for each in watched if (why := each.why_ended())), None)
 
 
-def _with_last_words(text: str, watched: Sequence[Watched]) -> str:
-    return "\n".join([text, *(each.last_words() for each in watched)])
+def _with_log_lines(text: str, watched: Sequence[Watched]) -> str:
+    return "\n".join([text, *(each.last_log_lines() for each in watched)])

@@ -25,11 +25,11 @@ class Scripted(RuntimeTestCase):
     def environment(self, **changes: str) -> dict[str, str]:
         return super().environment(**{"DOCKER_HOST": self.odd.host, "DEFERRAL_LIMIT": "2s", **changes})
 
-    def assert_failed(self, code: str, *words: str) -> None:
+    def assert_failed(self, code: str, *texts: str) -> None:
         """The only result is this failure, with these words."""
         [result] = self.results(1)
         self.assertEqual((result["outcome"], result["error_code"]), ("failure", code), result)
-        for each in words:
+        for each in texts:
             self.assertIn(each, result["error_message"])
 
     def test_a_temporary_answer_that_goes_away_costs_a_job_nothing(self) -> None:
@@ -133,14 +133,14 @@ class Refusing(RuntimeTestCase):
         self.assertEqual(self.containers(game_id), [])
         self.assertEqual(self.record(game_id), {})
 
-    def test_when_the_ends_of_several_games_are_refused_readiness_tells_until_one_is_taken(self) -> None:
+    def test_when_the_ends_of_several_games_are_refused_readiness_reports_it_until_one_is_taken(self) -> None:
         self.start_runtime()
         self.refuse("operation_log")
         for number in range(3):
             self.add_stop_job(game_id=f"refused-{number}-{self.game_id}"[:51])
         self.assertEqual({result["error_code"] for result in self.results(3)}, {"internal_error"})
-        said = ("worker executor-games: is refused by postgres since", "somebody added a rule")
-        self.wait_until("readiness to tell", lambda: all(each in self.readiness() for each in said))
+        expected = ("worker executor-games: is refused by postgres since", "somebody added a rule")
+        self.wait_until("readiness to report it", lambda: all(each in self.readiness() for each in expected))
         self.mend()
         self.add_stop_job()
         self.wait_until_ready()
@@ -152,7 +152,7 @@ class Refusing(RuntimeTestCase):
             [row] = connection.execute(insert).fetchall()
         self.add_stop_job()
         self.results(1)
-        self.wait_until("readiness to tell", lambda: f"DELETE FROM outbox WHERE id = {row[0]}" in self.readiness())
+        self.wait_until("readiness to report it", lambda: f"DELETE FROM outbox WHERE id = {row[0]}" in self.readiness())
         with self.services.database.connect() as connection:
             connection.execute("DELETE FROM rtmanager.outbox")
         self.wait_until_ready()
@@ -162,7 +162,7 @@ class Refusing(RuntimeTestCase):
         self.refuse("operations")
         game_id = f"refused-{self.game_id}"[:51]
         self.add_stop_job(game_id=game_id)
-        self.wait_until("readiness to tell", lambda: "somebody added a rule" in self.readiness() or None)
+        self.wait_until("readiness to report it", lambda: "somebody added a rule" in self.readiness() or None)
         self.add_start_job()
         [result] = self.results(1)
         self.assertEqual((result["game_id"], result["outcome"]), (self.game_id, "success"))
@@ -189,7 +189,7 @@ class Refusing(RuntimeTestCase):
         for number in range(40):
             self.add_stop_job(game_id=f"g-{number}")
         self.results(40)
-        for change, mend, words in (
+        for change, mend, text in (
             (
                 "ALTER TABLE operations ALTER COLUMN id RESTART WITH 1",
                 "SELECT setval('operations_id_seq', (SELECT max(id) FROM operations))",
@@ -212,7 +212,7 @@ class Refusing(RuntimeTestCase):
                     connection.execute("SET search_path = rtmanager")
                     connection.execute(change)
                     self.add_stop_job(game_id=f"after-{before}")
-                    self.wait_until("readiness to tell", lambda: words in self.readiness() or None)  # noqa: B023
+                    self.wait_until("readiness to report it", lambda: text in self.readiness() or None)  # noqa: B023
                     self.assertEqual(len(self.entries("runtime:job_results")), before)
                     connection.execute(mend)
                 self.results(before + 1)
@@ -236,8 +236,8 @@ class Refusing(RuntimeTestCase):
     def test_a_worker_that_is_refused_in_each_step_is_named_and_counted_until_it_works(self) -> None:
         self.start_runtime(PROBE_INTERVAL="200ms")
         self.refuse("watch_turns")
-        said = ("worker probe: is refused by postgres since", "somebody added a rule")
-        self.wait_until("the worker to be named", lambda: all(each in self.readiness() for each in said))
+        expected = ("worker probe: is refused by postgres since", "somebody added a rule")
+        self.wait_until("the worker to be named", lambda: all(each in self.readiness() for each in expected))
         counted = 'rtmanager_worker_failures_total{worker="probe"} '
         [line] = [each for each in web.text(f"{self.base_url}/metrics").splitlines() if each.startswith(counted)]
         self.assertGreaterEqual(int(line.removeprefix(counted)), 3)

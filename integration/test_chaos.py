@@ -37,7 +37,7 @@ class Chaos(unittest.TestCase):
             sys.stderr.write(f"\n{report.table(found)}\n")
         return found
 
-    def test_whatever_fails_nothing_is_lost_done_twice_or_told_wrongly(self) -> None:
+    def test_whatever_fails_nothing_is_lost_done_twice_or_published_wrongly(self) -> None:
         size = Size(managers=2, games=5, job_clients=2, callers=3, own_daemon=dockerd.why_unavailable() is None)
         found = self.run_seed(os.environ.get("RTM_CHAOS_SEED") or SEED, SECONDS, size)
         self.assertEqual(found.problems, [])

@@ -22,17 +22,17 @@ def setUpModule() -> None:
 class CheckTestCase(CommandTestCase):
     def checked(self, *options: str, **changes: str) -> tuple[int, dict[str, dict[str, Any]]]:
         """The exit code of `check --json`, and its checks by name."""
-        code, said = self.command("check", self.environment(**changes), "--json", *options, only_stdout=True)
-        found = json.loads(said)
+        code, output = self.command("check", self.environment(**changes), "--json", *options, only_stdout=True)
+        found = json.loads(output)
         self.assertEqual(found["ok"], code == 0)
         return code, {each["name"]: each for each in found["checks"]}
 
-    def assert_fails(self, name: str, *words: str, **changes: str) -> dict[str, dict[str, Any]]:
+    def assert_fails(self, name: str, *texts: str, **changes: str) -> dict[str, dict[str, Any]]:
         """Only this check fails, with these words; return all checks."""
         code, found = self.checked(**changes)
         self.assertEqual((code, [each for each in found if found[each]["ok"] is False]), (1, [name]), found)
-        for word in words:
-            self.assertIn(word, found[name]["message"] + found[name]["remedy"])
+        for text in texts:
+            self.assertIn(text, found[name]["message"] + found[name]["remedy"])
         self.assert_nothing_left()
         return found
 
@@ -50,14 +50,14 @@ class Trials(CheckTestCase):
     def test_all_is_tried_and_nothing_is_left(self) -> None:
         code, found = self.checked("--image", self.engine.ref)
         self.assertEqual((code, {each["ok"] for each in found.values()}), (0, {True}), found)
-        for name, words in {
+        for name, texts in {
             "room": ("free",),
             "directory": ("10001:10001", "0750"),
             "container": (self.engine.ref, "0.5 cores, 128 MiB, 64 processes", "not started"),
             "log driver": ("json-file with max-size, max-file",),
         }.items():
-            for word in words:
-                self.assertIn(word, found[name]["message"])
+            for text in texts:
+                self.assertIn(text, found[name]["message"])
         self.assert_nothing_left()
 
     def test_any_image_of_the_host_will_do(self) -> None:
@@ -81,13 +81,13 @@ class Trials(CheckTestCase):
             code, found = self.checked(DOCKER_LOG_DRIVER="journald", **options)
             self.assertEqual((code, found["log driver"]["message"]), (0, "journald"), found)
 
-    def test_a_log_driver_that_docker_lacks_is_told_at_once_by_check_and_by_serve(self) -> None:
+    def test_a_log_driver_that_docker_lacks_is_reported_at_once_by_check_and_by_serve(self) -> None:
         began = time.monotonic()
         found = self.assert_fails("log driver", "no log driver 'nosuch'", "json-file", DOCKER_LOG_DRIVER="nosuch")
         self.assertIsNone(found["container"]["ok"])
-        code, said = self.command("serve", self.environment(DOCKER_LOG_DRIVER="nosuch"))
-        self.assertEqual((code, said.count("\n")), (1, 1), said)
-        self.assertIn("no log driver 'nosuch'", said)
+        code, output = self.command("serve", self.environment(DOCKER_LOG_DRIVER="nosuch"))
+        self.assertEqual((code, output.count("\n")), (1, 1), output)
+        self.assertIn("no log driver 'nosuch'", output)
         self.assertLess(time.monotonic() - began, 14, "Docker looks for it for 15 s")
 
     def test_logs_without_a_limit_are_warned_of(self) -> None:
@@ -98,26 +98,28 @@ class Trials(CheckTestCase):
     def test_a_root_that_docker_does_not_see_at_this_path(self) -> None:
         """As in a container without a mount of the root: the manager's directories are missing on Docker's host."""
         hidden = self.state_root.folder("games")
-        code, said = self.command("check", self.environment(), "--json", only_stdout=True, before=(*_HIDE, str(hidden)))
-        found = {each["name"]: each for each in json.loads(said)["checks"]}
-        self.assertEqual((code, found["directory"]["ok"], found["container"]["ok"]), (1, True, False), said)
+        code, output = self.command(
+            "check", self.environment(), "--json", only_stdout=True, before=(*_HIDE, str(hidden))
+        )
+        found = {each["name"]: each for each in json.loads(output)["checks"]}
+        self.assertEqual((code, found["directory"]["ok"], found["container"]["ok"]), (1, True, False), output)
         self.assertIn("must see the state directory at the same path", found["container"]["message"])
 
     def test_a_full_file_system(self) -> None:
-        code, said = self.command(
+        code, output = self.command(
             "check",
             self.environment(),
             "--json",
             only_stdout=True,
             before=(*_FULL, str(self.state_root.folder("games"))),
         )
-        found = {each["name"]: each for each in json.loads(said)["checks"]}
-        self.assertEqual((code, found["state root"]["ok"], found["room"]["ok"]), (1, False, None), said)
+        found = {each["name"]: each for each in json.loads(output)["checks"]}
+        self.assertEqual((code, found["state root"]["ok"], found["room"]["ok"]), (1, False, None), output)
         self.assertRegex(found["state root"]["message"], "has 0 bytes .* free, expected at least .*; free some")
 
     def test_a_fault_of_the_settings_is_json_as_well(self) -> None:
-        code, said = self.command("check", self.environment(LOG_LEVEL="loud"), "--json", only_stdout=True)
-        [fault] = json.loads(said)["checks"]
+        code, output = self.command("check", self.environment(LOG_LEVEL="loud"), "--json", only_stdout=True)
+        [fault] = json.loads(output)["checks"]
         self.assertEqual((code, fault["name"], fault["ok"]), (2, "settings", False))
         self.assertIn("RTMANAGER_LOG_LEVEL: 'loud'", fault["message"])
 

@@ -13,7 +13,7 @@ from integration.support import images
 LABELS = ("owner", "kind", "game_id", "engine_image_ref", "started_at_ms")
 
 #: Prints the isolation that an engine sees, as JSON.
-LOOK_AROUND = """
+LIST_ENVIRONMENT = """
 import json, os, resource, socket
 from pathlib import Path
 status = dict(line.split(':', 1) for line in open('/proc/self/status'))
@@ -55,7 +55,7 @@ class ContainerTestCase(RuntimeTestCase):
 
 
 class Identity(ContainerTestCase):
-    def test_it_is_named_labelled_and_connected_as_the_contract_says(self) -> None:
+    def test_it_is_named_labelled_and_connected_as_the_contract_defines(self) -> None:
         container = self.started()
 
         name = f"galaxy-game-{self.game_id}"
@@ -87,14 +87,14 @@ class Identity(ContainerTestCase):
     def test_its_endpoint_answers_on_the_network_of_the_games(self) -> None:
         self.start_runtime()
         endpoint = self.post("start", {"image_ref": self.engine.ref})["engine_endpoint"]
-        ask = f"import urllib.request; print(urllib.request.urlopen('{endpoint}/healthz', timeout=5).status)"
+        probe = f"import urllib.request; print(urllib.request.urlopen('{endpoint}/healthz', timeout=5).status)"
 
         neighbour = self.start_container(
             self.engine.ref, entrypoint=["python3", "-c", "import time; time.sleep(600)"], network=self.network.name
         )
 
         def answer() -> str:
-            code, written = neighbour.exec(["python3", "-c", ask])
+            code, written = neighbour.exec(["python3", "-c", probe])
             return written if code == 0 else ""
 
         self.assertEqual(self.wait_until("an answer", answer), "200\n")
@@ -113,7 +113,7 @@ class Limits(ContainerTestCase):
     def test_an_image_without_labels_has_the_defaults(self) -> None:
         self.assert_limits(self.started(images.tiny("waits")), 1.0, 512 << 20, 512)
 
-    def test_defaults_are_what_the_configuration_says(self) -> None:
+    def test_defaults_are_what_the_configuration_defines(self) -> None:
         limits = {"DEFAULT_CPU_QUOTA": "0.25", "DEFAULT_MEMORY": "1.5g", "DEFAULT_PIDS_LIMIT": "17"}
         self.assert_limits(self.started(images.tiny("waits"), **limits), 0.25, 3 << 29, 17)
 
@@ -148,7 +148,7 @@ class Walls(ContainerTestCase):
     def test_it_is_walled_in_as_seen_from_inside(self) -> None:
         container = self.started()
         self.engine_call("GET", "/healthz")  # until then the first process may still be Docker's own
-        seen = json.loads(self.inside(container, LOOK_AROUND))
+        seen = json.loads(self.inside(container, LIST_ENVIRONMENT))
 
         self.assertLess(seen["files"][1], 1 << 20)
         del seen["files"]
@@ -182,7 +182,7 @@ class State(ContainerTestCase):
         self.assertEqual((directory / "from-inside").read_text(), "hello")
 
     @only_root
-    def test_where_it_is_and_whose_is_what_the_configuration_says(self) -> None:
+    def test_where_it_is_and_whose_is_what_the_configuration_defines(self) -> None:
         container = self.started(
             ENGINE_STATE_MOUNT_PATH="/srv/state/game",
             ENGINE_STATE_ENV_NAME="TURN_DIRECTORY",
@@ -194,9 +194,9 @@ class State(ContainerTestCase):
         [mount] = container["Mounts"]
         self.assertEqual(mount["Destination"], "/srv/state/game")
         environment = dict(pair.split("=", 1) for pair in container["Config"]["Env"])
-        told = {name: environment.get(name) for name in ("TURN_DIRECTORY", "STORAGE_PATH", "GAME_STATE_PATH")}
+        variables = {name: environment.get(name) for name in ("TURN_DIRECTORY", "STORAGE_PATH", "GAME_STATE_PATH")}
         self.assertEqual(
-            told, {"TURN_DIRECTORY": "/srv/state/game", "STORAGE_PATH": "/srv/state/game", "GAME_STATE_PATH": None}
+            variables, {"TURN_DIRECTORY": "/srv/state/game", "STORAGE_PATH": "/srv/state/game", "GAME_STATE_PATH": None}
         )
         status = (self.state_root.folder("games") / self.game_id).stat()
         self.assertEqual((status.st_mode & 0o7777, status.st_uid, status.st_gid), (0o770, 10001, 4711))
@@ -216,7 +216,7 @@ class State(ContainerTestCase):
 
 
 class Settings(ContainerTestCase):
-    def test_logs_are_kept_as_the_configuration_says(self) -> None:
+    def test_logs_are_kept_as_the_configuration_defines(self) -> None:
         container = self.started(DOCKER_LOG_DRIVER="local", DOCKER_LOG_OPTS="max-size=1m, max-file=2")
 
         expected = {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}

@@ -136,7 +136,7 @@ class KilledAtWork(ProxiedTestCase):
 
 
 class KilledBetweenServers(ProxiedTestCase):
-    def test_what_was_neither_acknowledged_nor_forgotten_is_not_done_or_told_again(self) -> None:
+    def test_what_was_neither_acknowledged_nor_forgotten_is_not_done_or_published_again(self) -> None:
         process = self.start_process()
         [acknowledgement] = self.redis_proxy.hold("XACK")
         [deletion] = self.postgres_proxy.hold("DELETE FROM outbox")

@@ -50,7 +50,7 @@ class CrashRestart(RestartedTestCase):
         """End the game's engine by a signal that was not sent through Docker; wait until the record has followed."""
         ended = self.kinds().count("container_exited") + 1
         self.crash_engine()
-        self.wait_until("the exit to be told", lambda: self.kinds().count("container_exited") >= ended)
+        self.wait_until("the exit to be published", lambda: self.kinds().count("container_exited") >= ended)
 
     def test_a_crashed_game_runs_again_by_an_ordinary_operation_until_its_budget_is_used_up(self) -> None:
         self.start_runtime(**QUICK)

@@ -50,10 +50,10 @@ class Refused(TwoDaemons):
 
         code, output = self.command("serve", there)
         [line] = output.splitlines()
-        told = json.loads(line)
-        self.assertEqual((code, told["message"]), (1, "cannot start"))
-        for words in ("the records are about the containers of", self.network.network_id[:12], "accept-daemon"):
-            self.assertIn(words, told["error"])
+        logged = json.loads(line)
+        self.assertEqual((code, logged["message"]), (1, "cannot start"))
+        for text in ("the records are about the containers of", self.network.network_id[:12], "accept-daemon"):
+            self.assertIn(text, logged["error"])
 
         code, output = self.command("check", there)
         self.assertEqual((code, output.count("FAILED")), (1, 1), output)
@@ -83,9 +83,9 @@ class Exchanged(TwoDaemons):
         before = self.record()
         self.lead_to(other.url.removeprefix("unix://"))
 
-        said = self.wait_until("readiness to name both daemons", self.not_ready)
-        self.assertIn("daemon: the records are about", said)
-        self.assertIn(self.network.network_id[:12], said)
+        message = self.wait_until("readiness to name both daemons", self.not_ready)
+        self.assertIn("daemon: the records are about", message)
+        self.assertIn(self.network.network_id[:12], message)
         self.refused(self.call("POST", "/stop", {"reason": "finished"}), 503, "service_unavailable")
         second = unique_game_id("second")
         self.add_stop_job()
@@ -202,9 +202,9 @@ class Boot(CommandTestCase):
             process.wait_until_ready()
             self.assertEqual(process.terminate(), 0)
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        told = [line for line in lines if ", the start " in line["message"]]
+        logged = [line for line in lines if ", the start " in line["message"]]
         self.assertEqual(
-            [(line["dependency"], "goes on" in line["message"]) for line in told], [("redis", False), ("redis", True)]
+            [(line["dependency"], "goes on" in line["message"]) for line in logged], [("redis", False), ("redis", True)]
         )
 
     def start_waiting(self, redis: str) -> Any:

@@ -61,14 +61,14 @@ class Tls(RuntimeTestCase):
         self.refused(self.call("POST", "/start", {"image_ref": "127.0.0.1:1/x:1"}), 500, "image_pull_failed")
 
         stranger, expired = theirs.sign("stranger"), ours.sign("expired", days=-1)
-        for words, tls in (
+        for text, tls in (
             ("(set|check) RTMANAGER_DOCKER_TLS_CERT", TlsFiles(ours.certificate)),
             ("not signed by the CA of RTMANAGER_DOCKER_TLS_CA", TlsFiles(theirs.certificate, *client)),
             ("RTMANAGER_DOCKER_TLS_CERT", TlsFiles(ours.certificate, *stranger)),
             ("our certificate|RTMANAGER_DOCKER_TLS_CERT", TlsFiles(ours.certificate, *expired)),
             ("it expects TLS there; set RTMANAGER_DOCKER_TLS_CA", None),
         ):
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words):
+            with self.subTest(text), self.assertRaisesRegex(Unavailable, text):
                 self.connect(host, tls).ping()
         good = self.connect(host, TlsFiles(ours.certificate, *client))
         with self.assertRaises(ImageUnavailable):

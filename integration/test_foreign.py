@@ -89,7 +89,7 @@ class HostileLabels(WatchedTestCase):
             container = self.start_labelled(self.label(labels), game_id)
             container.kill()
             self.wait_until("the crash", partial(self.kinds, game_id))
-            [event] = self.told(game_id)
+            [event] = self.health_events(game_id)
             self.assertEqual((event["event_type"], event["details"]["exit_code"]), ("container_exited", 137))
 
     def test_megabytes_of_labels_stay_out_of_the_memory(self) -> None:

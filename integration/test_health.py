@@ -49,7 +49,7 @@ class Events(WatchedTestCase):
         self.assertIn("listens on 8080", health["last_exit"]["log"])
         self.assertEqual(len(self.log_rows()), 1, "by contract without a row in the log")
 
-    def test_a_process_that_crashes_tells_its_signal(self) -> None:
+    def test_a_process_that_crashes_reports_its_signal(self) -> None:
         self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
         self.container.exec(["sh", "-c", "kill -SEGV -1"])
 
@@ -57,7 +57,7 @@ class Events(WatchedTestCase):
 
         self.assertEqual(event["details"], {"exit_code": 139, "oom": False})
 
-    def test_an_intended_stop_restart_and_patch_are_never_told_as_a_crash(self) -> None:
+    def test_an_intended_stop_restart_and_patch_are_never_published_as_a_crash(self) -> None:
         self.post("restart")
         self.post("patch", {"image_ref": self.engine.patched_ref})
         self.post("stop", {"reason": "finished"})
@@ -65,7 +65,7 @@ class Events(WatchedTestCase):
         time.sleep(RESTART_GRACE_S + 0.5)
         self.assertEqual(self.kinds(), ["container_started", "container_started"])
 
-    def test_a_game_that_a_person_restarts_goes_on_and_nobody_is_told(self) -> None:
+    def test_a_game_that_a_person_restarts_goes_on_and_nothing_is_published(self) -> None:
         self.docker.restart(self.container.container_id, timeout=5)
         time.sleep(RESTART_GRACE_S + 0.5)
         self.assertEqual(self.kinds(), [])
@@ -77,7 +77,7 @@ class Events(WatchedTestCase):
         time.sleep(1)
         self.assertEqual((self.status(), self.kinds()), ("running", []))
 
-    def test_memory_that_runs_out_is_told_while_the_game_goes_on(self) -> None:
+    def test_memory_that_runs_out_is_reported_while_the_game_goes_on(self) -> None:
         self.container.exec(["python3", "-c", "x = bytearray(1 << 30)"])
 
         [event] = self.wait_for("container_oom")
@@ -92,10 +92,12 @@ class OutOfMemory(WatchedTestCase):
         self.start_runtime()
         self.post("start", {"image_ref": images.made("hungry")})
 
-        told = self.wait_until("its end", lambda: self.told() if "container_exited" in self.kinds() else None)
+        events = self.wait_until(
+            "its end", lambda: self.health_events() if "container_exited" in self.kinds() else None
+        )
 
-        self.assertEqual([each["event_type"] for each in told], ["container_oom", "container_exited"])
-        self.assertEqual(told[-1]["details"], {"exit_code": 137, "oom": True})
+        self.assertEqual([each["event_type"] for each in events], ["container_oom", "container_exited"])
+        self.assertEqual(events[-1]["details"], {"exit_code": 137, "oom": True})
         last_exit = self.health()["last_exit"]
         self.assertEqual((last_exit["exit_code"], last_exit["oom"], last_exit["log"]), (137, True, "hungry"))
 
@@ -137,7 +139,7 @@ class Probing(WatchedTestCase):
         self.assertGreater(recovered["details"]["prior_failure_count"], 20)
         self.assertEqual(self.snapshot(), ("healthy", "probe"))
 
-    def test_failures_below_the_threshold_are_not_told(self) -> None:
+    def test_failures_below_the_threshold_are_not_reported(self) -> None:
         self.probe_until(threshold=1000)
         self.container.pause()
         time.sleep(1)
@@ -161,24 +163,24 @@ class Inspecting(WatchedTestCase):
         self.wait_until("the snapshot to be healthy", lambda: self.snapshot() == ("healthy", "inspect"))
         self.assertEqual(self.kinds(), ["inspect_unhealthy"])
 
-    def test_a_container_that_docker_restarts_again_is_told_by_its_count(self) -> None:
+    def test_a_container_that_docker_restarts_again_is_reported_by_its_count(self) -> None:
         self.docker.update_container(self.container.container_id, restart_policy={"Name": "always"})
-        self.look_once()
+        self.inspect_once()
         self.container.wait_until("the engine", lambda: "listens" in self.container.logs())
         self.container.exec(["sh", "-c", "kill -SEGV -1"])
 
-        told = self.wait_until("it to be told", self.told)
+        events = self.wait_until("it to be published", self.health_events)
 
-        self.assertEqual({each["event_type"] for each in told}, {"inspect_unhealthy"})
-        self.assertEqual(told[-1]["details"]["restart_count"], 1)
+        self.assertEqual({each["event_type"] for each in events}, {"inspect_unhealthy"})
+        self.assertEqual(events[-1]["details"]["restart_count"], 1)
         self.assertEqual(self.status(), "running")
 
-    def look_once(self) -> None:
+    def inspect_once(self) -> None:
         """Wait until the inspector has inspected the game once: the event about restarts compares two inspections."""
-        self.next_look()
-        self.next_look()  # the current one is over
+        self.next_inspection()
+        self.next_inspection()  # the current one is over
 
-    def next_look(self) -> None:
+    def next_inspection(self) -> None:
         """Wait until the inspector begins its next cycle: it acquires its lease anew each time."""
         turn = "SELECT until FROM watch_turns WHERE work = 'inspect'"
         last = self.rows(turn)
@@ -194,7 +196,7 @@ class DockerAway(ProxiedTestCase, WatchedTestCase):
         self.start_runtime(INSPECT_INTERVAL="1h", RECONCILE_INTERVAL="500ms")
         self.container = self.start_game()
 
-    def test_what_happened_while_docker_was_away_is_told_when_it_is_back_and_nothing_before(self) -> None:
+    def test_what_happened_while_docker_was_away_is_reported_when_it_is_back_and_nothing_before(self) -> None:
         self.docker_proxy.refuse()
         self.container.kill()
         self.wait_until("readiness to name docker", self.misses_docker)
@@ -216,7 +218,7 @@ class DockerAway(ProxiedTestCase, WatchedTestCase):
 class WithoutEvents(ProxiedTestCase, WatchedTestCase):
     """Docker answers everything except the request for its events."""
 
-    def test_an_exit_that_no_event_tells_is_noticed_within_a_period_of_the_reconciler(self) -> None:
+    def test_an_exit_that_no_event_reports_is_noticed_within_a_period_of_the_reconciler(self) -> None:
         self.docker_proxy.hold("/events?")
         self.start_runtime(RECONCILE_INTERVAL="2s")
         container = self.start_game()

@@ -85,5 +85,5 @@ class Invariants(RuntimeTestCase):
         self.rows(f"{late}, 'rest:1', now() + interval '1 hour') RETURNING 1")
         self.redis.xgroup_destroy(START, "rtmanager")
         self.add_stop_job()
-        said = "; ".join(unquiet(self.world))
-        self.assertRegex(said, f"{START} has no group.*{STOP}: 0 entries pending.*stop of late.*is due.*for nowhere")
+        faults = "; ".join(unquiet(self.world))
+        self.assertRegex(faults, f"{START} has no group.*{STOP}: 0 entries pending.*stop of late.*is due.*for nowhere")

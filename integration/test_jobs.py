@@ -100,7 +100,7 @@ class Jobs(RuntimeTestCase):
             self.assertEqual((failure["container_id"], failure["engine_endpoint"]), ("", ""))
             self.assertNotEqual(failure["error_message"], "")
 
-    def test_streams_are_called_what_the_configuration_says(self) -> None:
+    def test_streams_are_called_what_the_configuration_defines(self) -> None:
         self.start_runtime(**{f"REDIS_{stream}_STREAM": name for stream, name in OTHER_NAMES.items()})
         good, bad = {"game_id": self.game_id, "image_ref": self.engine.ref}, {"game_id": "other", "image_ref": ""}
         entry_ids = [self.redis.xadd("other:starts", {"requested_at_ms": "1", **job}) for job in (good, bad, {})]
@@ -134,7 +134,7 @@ class Jobs(RuntimeTestCase):
 
 
 class Overtaken(ProxiedTestCase):
-    def test_a_stop_that_finds_its_container_gone_is_a_success_and_tells_it_once(self) -> None:
+    def test_a_stop_that_finds_its_container_gone_is_a_success_and_reports_it_once(self) -> None:
         self.start_runtime()
         started = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
         [stopping] = self.docker_proxy.hold(f"/containers/{started}/stop")

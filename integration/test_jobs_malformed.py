@@ -64,7 +64,7 @@ class Malformed(RuntimeTestCase):
 
         self.assertEqual([each["error_code"] for each in self.results(2)], ["", ""])
 
-    def test_entries_that_name_no_game_go_to_the_dead_letters_with_all_they_say(self) -> None:
+    def test_entries_that_name_no_game_go_to_the_dead_letters_with_all_their_fields(self) -> None:
         self.start_runtime()
         entries: list[tuple[str, dict[str, str | bytes], dict[str, str]]] = [
             (STARTS, {"image_ref": "x:1", "note": "who?"}, {"image_ref": "x:1", "note": "who?"}),

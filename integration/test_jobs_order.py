@@ -150,7 +150,7 @@ class BusyGames(RuntimeTestCase):
     def runs(self, game_id: str) -> bool:
         return any(each["State"]["Running"] for each in self.containers(game_id))
 
-    def test_nothing_is_told_before_all_of_it_is_written(self) -> None:
+    def test_nothing_is_published_before_all_of_it_is_written(self) -> None:
         self.start_runtime()
         lock = self.lock("health_snapshots")
         self.add_start_job()

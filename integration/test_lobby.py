@@ -21,7 +21,7 @@ class Diagnostic(RuntimeTestCase):
         self.addCleanup(listener.close)
         return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
 
-    def test_a_start_does_not_wait_for_a_lobby_that_says_nothing(self) -> None:
+    def test_a_start_does_not_wait_for_a_silent_lobby(self) -> None:
         silent, url = self.listener()
         self.start_runtime(LOBBY_INTERNAL_BASE_URL=url, LOBBY_INTERNAL_TIMEOUT=f"{LIMIT_S:g}s")
 
@@ -29,10 +29,10 @@ class Diagnostic(RuntimeTestCase):
 
         question, _ = silent.accept()
         with closing(question):
-            asked = question.recv(4096).decode().splitlines()[0]
-        self.assertEqual(asked, f"GET /api/v1/internal/games/{self.game_id} HTTP/1.1")
+            request_line = question.recv(4096).decode().splitlines()[0]
+        self.assertEqual(request_line, f"GET /api/v1/internal/games/{self.game_id} HTTP/1.1")
 
-    def test_a_lobby_that_knows_no_such_game_changes_nothing(self) -> None:
+    def test_a_lobby_that_has_no_such_game_changes_nothing(self) -> None:
         lobby, url = self.listener()
         self.start_runtime(LOBBY_INTERNAL_BASE_URL=url)
         self.add_start_job()

@@ -191,7 +191,7 @@ class NobodyReads(LogTestCase):
 
 
 class Defects(LogTestCase):
-    def test_a_worker_that_fails_each_time_is_told_until_it_works_again(self) -> None:
+    def test_a_worker_that_fails_each_time_is_reported_until_it_works_again(self) -> None:
         broken = self.state_root.directory / "broken"
         broken.touch()
         command = (sys.executable, "-m", "integration.support.defective", str(broken))
@@ -204,10 +204,10 @@ class Defects(LogTestCase):
             except ConnectionRefusedError:
                 return ""
 
-        words = (
+        pattern = (
             r"worker outbox: fails by a defect since 20\S+Z, \d+ times in a row: NotImplementedError: a date style\\n"
         )
-        self.wait_until("it to be named", lambda: re.fullmatch(f"not ready: {words}.*", message()))
+        self.wait_until("it to be named", lambda: re.fullmatch(f"not ready: {pattern}.*", message()))
         self.assertEqual(web.call("GET", f"{process.base_url}/healthz")[0], 200)
         self.add_start_job()
         failures = 'rtmanager_worker_failures_total{worker="outbox"}'
@@ -221,9 +221,9 @@ class Defects(LogTestCase):
 
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         traces = [line for line in lines if "traceback" in line]
-        told_of = [(line["message"], line.get("worker")) for line in traces]
-        self.assertEqual(told_of[0], ("worker step failed", "outbox"))
-        self.assertEqual(told_of[-1], ("messages stay in the outbox by a defect", None))
+        messages = [(line["message"], line.get("worker")) for line in traces]
+        self.assertEqual(messages[0], ("worker step failed", "outbox"))
+        self.assertEqual(messages[-1], ("messages stay in the outbox by a defect", None))
         self.assertLess(len(traces), 5, "each repetition is in the log")
         self.assertIn("NotImplementedError", traces[0]["traceback"])
 
@@ -242,16 +242,16 @@ class Defects(LogTestCase):
         broken.clear()
         self.wait_until("all but the events, which are listened to for a while", lambda: named() <= {"events"})
 
-    def test_a_thread_that_is_gone_is_told(self) -> None:
+    def test_a_thread_that_is_gone_is_reported(self) -> None:
         with mock.patch.object(Loop, "_guarded_step", side_effect=SystemExit):
             live = self.start_runtime()
             url = f"{live.base_url}/readyz"
-            told = "worker lease: its thread has ended"
-            self.wait_until("it to be named", lambda: told in str(web.call("GET", url)))
+            reason = "worker lease: its thread has ended"
+            self.wait_until("it to be named", lambda: reason in str(web.call("GET", url)))
 
 
 class InTheTestsProcess(RuntimeTestCase):
-    def test_what_libraries_say_goes_to_the_managers_log_and_not_to_the_terminal(self) -> None:
+    def test_what_libraries_log_goes_to_the_managers_log_and_not_to_the_terminal(self) -> None:
         terminal = mock.Mock(wraps=logging.lastResort, level=logging.NOTSET)
         self.enterContext(mock.patch.object(logging, "lastResort", terminal))
         live = self.start_runtime()

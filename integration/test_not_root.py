@@ -20,14 +20,14 @@ from rtmanager.ports.runtime import StateDirectoryInvalid
 
 root, games, mode, uid, gid = json.loads(sys.argv[1])
 directories = HostStateDirectories(root, mode, uid, gid)
-said = {}
+prepared = {}
 for game in games:
     try:
         directories.check_root()
-        said[game] = directories.prepare(game)
+        prepared[game] = directories.prepare(game)
     except StateDirectoryInvalid as error:
-        said[game] = f"refused: {error}"
-print(json.dumps(said))
+        prepared[game] = f"refused: {error}"
+print(json.dumps(prepared))
 """
 
 
@@ -69,9 +69,9 @@ class Directories(PlainUserTestCase):
     def prepare(
         self, *games: str, mode: int = 0o750, owner: int = ENGINE_USER, capabilities: tuple[str, ...] = ("chown",)
     ) -> dict[str, str]:
-        asked = json.dumps([str(self.root), games, mode, owner, owner])
-        said: dict[str, str] = json.loads(self.run_python("-c", PREPARE, asked, capabilities=capabilities))
-        return said
+        arguments = json.dumps([str(self.root), games, mode, owner, owner])
+        prepared: dict[str, str] = json.loads(self.run_python("-c", PREPARE, arguments, capabilities=capabilities))
+        return prepared
 
     def found(self, path: Path) -> tuple[int, int, int]:
         now = path.stat()
@@ -86,26 +86,26 @@ class Directories(PlainUserTestCase):
         for number, (owner, group, mode) in enumerate(itertools.product(owners, owners, modes)):
             games[f"g{number}"] = self.existing(f"g{number}", owner, group, mode)
         for mode in (0o750, 0o700, 0o777):
-            said = self.prepare(*games, mode=mode)
-            self.assertEqual(said, {game: str(path) for game, path in games.items()})
+            prepared = self.prepare(*games, mode=mode)
+            self.assertEqual(prepared, {game: str(path) for game, path in games.items()})
             self.assertEqual({self.found(path) for path in games.values()}, {(ENGINE_USER, ENGINE_USER, mode)})
         kept = {(path / "turn-1").read_text() for game, path in games.items() if game != "new"}
         self.assertEqual(kept, {"state"})
 
     def test_without_a_capability_the_own_user_is_a_good_owner(self) -> None:
         self.existing("mine", plain_user.UID, plain_user.GID, 0o700)
-        said = self.prepare("new", "mine", owner=plain_user.UID, capabilities=())
-        self.assertEqual(set(said), {"new", "mine"})
+        prepared = self.prepare("new", "mine", owner=plain_user.UID, capabilities=())
+        self.assertEqual(set(prepared), {"new", "mine"})
         for path in self.root.iterdir():
             self.assertEqual(self.found(path), (plain_user.UID, plain_user.GID, 0o750))
 
     def test_without_a_capability_another_owner_is_refused_with_what_to_do_and_what_is_right_is_used(self) -> None:
         right = self.existing("right", ENGINE_USER, ENGINE_USER, 0o750)
         wrong = self.existing("wrong", STRANGER, STRANGER, 0o750)
-        said = self.prepare("new", "right", "wrong", capabilities=())
-        self.assertEqual(said["right"], str(right))
+        prepared = self.prepare("new", "right", "wrong", capabilities=())
+        self.assertEqual(prepared["right"], str(right))
         for game in ("new", "wrong"):
-            self.assertRegex(said[game], rf"user {plain_user.UID}.*CAP_CHOWN.*RTMANAGER_GAME_STATE_OWNER_UID")
+            self.assertRegex(prepared[game], rf"user {plain_user.UID}.*CAP_CHOWN.*RTMANAGER_GAME_STATE_OWNER_UID")
         self.assertEqual(self.found(wrong), (STRANGER, STRANGER, 0o750))
 
     def test_a_link_is_refused_and_what_it_leads_to_keeps_its_owner(self) -> None:

@@ -11,7 +11,7 @@ from harness.rtm import RuntimeTestCase
 from integration.support.proxied import SILENCE, ProxiedTestCase, keep_pool_quiet
 
 #: Less than the time of the first answer with the default timeout of eight seconds.
-TOLD_WITHIN_S = 8.0
+REFUSED_WITHIN_S = 8.0
 
 #: Bytes of address space with which a manager cannot create another thread.
 LITTLE_MEMORY = 200_000_000
@@ -46,7 +46,7 @@ class Silence(RuntimeTestCase):
         super().setUp()
         keep_pool_quiet(self)
 
-    def test_a_silent_postgres_is_told_in_time_keeps_no_manager_from_ending_and_loses_no_job(self) -> None:
+    def test_a_silent_postgres_is_reported_in_time_keeps_no_manager_from_ending_and_loses_no_job(self) -> None:
         other = self.start_runtime(SILENCE_TIMEOUT=SILENCE, SHUTDOWN_TIMEOUT="500ms")
         self.start_runtime(SILENCE_TIMEOUT=SILENCE)
         postgres = self.services.postgres.container
@@ -55,25 +55,25 @@ class Silence(RuntimeTestCase):
             try:
                 ending = threads.submit(_seconds, other.stop)
                 self.add_start_job()
-                self.assert_told_in_time(threads)
-                self.assertLess(ending.result(), 2 * TOLD_WITHIN_S)
+                self.assert_refused_in_time(threads)
+                self.assertLess(ending.result(), 2 * REFUSED_WITHIN_S)
             finally:
                 postgres.unpause()
 
         self.assertEqual(self.results()[0]["outcome"], "success")
         self.wait_until_ready()
 
-    def assert_told_in_time(self, threads: ThreadPoolExecutor) -> None:
+    def assert_refused_in_time(self, threads: ThreadPoolExecutor) -> None:
         began = time.monotonic()
-        asked = (
+        calls = (
             threads.submit(self.call, "GET", ""),
             threads.submit(self.call, "POST", "/stop", {"reason": "finished"}),
             threads.submit(web.call, "GET", f"{self.base_url}/readyz"),
         )
         self.assertEqual(web.call("GET", f"{self.base_url}/healthz")[0], 200)
-        for each in asked:
+        for each in calls:
             self.assertIn("postgres", self.refused(each.result(), 503, "service_unavailable"))
-        self.assertLess(time.monotonic() - began, TOLD_WITHIN_S)
+        self.assertLess(time.monotonic() - began, REFUSED_WITHIN_S)
 
     def test_while_redis_is_silent_no_call_is_accepted_and_afterwards_all_goes_on(self) -> None:
         self.start_runtime(SILENCE_TIMEOUT=SILENCE)
@@ -135,7 +135,7 @@ class InTheMiddle(ProxiedTestCase):
         self.add_start_job()
         self.wait_until("the job to be put off", self.put_off)
 
-        self.wait_until("a call to be told what the job waits for", self.told_why)
+        self.wait_until("an answer with what the job waits for", self.reports_reason)
 
         self.assertEqual((self.entries("runtime:job_results"), self.log_rows(), self.record()), ([], [], {}))
         self.docker_proxy.pass_on()
@@ -145,7 +145,7 @@ class InTheMiddle(ProxiedTestCase):
     def put_off(self) -> list[dict[str, Any]]:
         return self.rows("SELECT FROM operations WHERE deferrals > 0")
 
-    def told_why(self) -> bool:
+    def reports_reason(self) -> bool:
         """Whether the answer to a request names the reason; during a retry of the job there is none."""
         answer = self.call("POST", "/stop", {"reason": "finished"})
         return "waiting because Docker" in self.refused(answer, 409, "conflict")
@@ -168,7 +168,7 @@ class InTheMiddle(ProxiedTestCase):
         self.assertEqual((container["Id"], self.record()["status"]), (self.record()["current_container_id"], "running"))
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop", "start", "restart"])
 
-    def test_a_call_that_loses_postgres_half_way_is_told_that_its_operation_goes_on(self) -> None:
+    def test_a_call_that_loses_postgres_half_way_answers_that_its_operation_goes_on(self) -> None:
         self.start_runtime()
         container_id = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
         [stop] = self.docker_proxy.hold(f"/containers/{container_id}/stop")
@@ -186,7 +186,7 @@ class InTheMiddle(ProxiedTestCase):
         self.wait_until("the record", lambda: self.record()["status"] == "stopped")
         self.assertEqual([row["op_kind"] for row in self.log_rows()], ["start", "stop"])
 
-    def test_a_result_that_finds_redis_away_waits_and_is_told_once(self) -> None:
+    def test_a_result_that_finds_redis_away_waits_and_is_published_once(self) -> None:
         self.start_runtime()
         [publication] = self.redis_proxy.hold("job_results")
         self.add_start_job()

@@ -25,7 +25,7 @@ class PatchTestCase(RuntimeTestCase):
 
 
 class Versions(PatchTestCase):
-    def test_both_versions_are_checked_before_docker_is_asked_anything(self) -> None:
+    def test_both_versions_are_checked_before_docker_is_queried(self) -> None:
         docker = self.before_docker()
         self.start_runtime(DOCKER_HOST=docker.url)
         before = self.start()

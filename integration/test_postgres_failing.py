@@ -42,12 +42,12 @@ class Restarted(FailingPostgresTestCase):
         [creation] = self.docker_proxy.hold("/containers/create")
         self.add_start_job()
         self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
-        asked = [self.ask(f"before-{number}") for number in range(20)]
+        submitted = [self.submit(f"before-{number}") for number in range(20)]
 
         outage()
         creation.release()
 
-        self.wait_for_answers(self.game_id, *asked)
+        self.wait_for_answers(self.game_id, *submitted)
         self.assert_serves()
         self.assert_runs(self.containers()[0]["Id"])
         self.assertEqual([row["outcome"] for row in self.log_rows()], ["success"])
@@ -55,16 +55,16 @@ class Restarted(FailingPostgresTestCase):
     def test_restarted_while_jobs_run_it_costs_none(self) -> None:
         self.assert_kept_through(lambda: self.services.postgres.container.restart(10))
 
-    def test_killed_while_jobs_run_it_costs_none_and_the_outage_is_told(self) -> None:
+    def test_killed_while_jobs_run_it_costs_none_and_the_outage_is_reported(self) -> None:
         def kill() -> None:
             postgres = self.services.postgres.container
             postgres.kill()
-            self.wait_until_said("dependency does not answer", "dependency=postgres")
-            self.wait_until_readyz_says("postgres")
+            self.wait_until_logged("dependency does not answer", "dependency=postgres")
+            self.wait_until_readyz_reports("postgres")
             postgres.restart()
 
         self.assert_kept_through(kill)
-        self.wait_until_said("worker is back")
+        self.wait_until_logged("worker is back")
 
     def test_sessions_that_are_ended_again_and_again_cost_no_job(self) -> None:
         def end_some() -> None:
@@ -82,13 +82,13 @@ class Refusing(FailingPostgresTestCase):
         super().setUp()
         self.start_runtime()
         self.game = self.start_game()
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
 
-    def assert_away_until(self, mend: Callable[[], object], *words: str) -> None:
+    def assert_away_until(self, mend: Callable[[], object], *texts: str) -> None:
         """It counts as unavailable for every requester; jobs wait in Redis, and no record changes."""
-        waits = self.ask("waits")
-        self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=postgres", *words)
-        self.wait_until_readyz_says("postgres", *words)
+        waits = self.submit("waits")
+        self.wait_until_logged("dependency does not answer", "worker=ingest", "dependency=postgres", *texts)
+        self.wait_until_readyz_reports("postgres", *texts)
         answer = self.call("POST", "/stop", {"reason": "finished"})
         self.assertIn("postgres", self.refused(answer, 503, "service_unavailable"))
         self.assertEqual(self.answers(waits), [0])
@@ -106,7 +106,7 @@ class Refusing(FailingPostgresTestCase):
         self.assert_serves()
         self.assert_runs(self.game)
 
-    def test_out_of_connections_it_is_told_and_jobs_wait_until_there_is_one(self) -> None:
+    def test_out_of_connections_it_is_reported_and_jobs_wait_until_there_is_one(self) -> None:
         with ExitStack() as others:
             self.way.refuse()
             # One connection that counts, and stays open: a closed connection is still counted for a moment.
@@ -116,13 +116,13 @@ class Refusing(FailingPostgresTestCase):
             self.way.pass_on()
             self.assert_away_until(others.close, "connection slots")
 
-    def test_a_limit_of_the_role_is_told_and_jobs_wait_until_it_is_lifted(self) -> None:
+    def test_a_limit_of_the_role_is_reported_and_jobs_wait_until_it_is_lifted(self) -> None:
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 0")
         self.end_sessions()
         mend = "ALTER ROLE rtmanagerservice CONNECTION LIMIT -1"
         self.assert_away_until(lambda: self.administer(mend), "too many connections for role")
 
-    def test_a_password_that_changed_is_told_without_it_and_jobs_wait_until_it_fits(self) -> None:
+    def test_a_password_that_changed_is_reported_without_it_and_jobs_wait_until_it_fits(self) -> None:
         self.administer("ALTER ROLE postgres PASSWORD 'postgres'", "ALTER ROLE rtmanagerservice PASSWORD 'new'")
         demand = "echo host all all all scram-sha-256 > $PGDATA/pg_hba.conf"
         self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
@@ -132,42 +132,42 @@ class Refusing(FailingPostgresTestCase):
         mend = "ALTER ROLE rtmanagerservice PASSWORD 'rtmanagerservice'"
         self.assert_away_until(lambda: self.administer(mend), "password authentication failed")
 
-    def test_a_table_that_is_missing_is_told_as_an_answer(self) -> None:
+    def test_a_table_that_is_missing_is_reported_as_an_answer(self) -> None:
         self.administer("ALTER TABLE rtmanager.operations RENAME TO away")
         mend = "ALTER TABLE rtmanager.away RENAME TO operations"
         self.assert_away_until(lambda: self.administer(mend), 'refuses: relation "operations" does not exist')
 
-    def test_a_table_that_somebody_locks_is_told_and_jobs_wait_until_it_is_free(self) -> None:
+    def test_a_table_that_somebody_locks_is_reported_and_jobs_wait_until_it_is_free(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")
             other.execute("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE")
             self.assert_away_until(lambda: other.execute("ROLLBACK"), "statement timeout")
 
-    def test_a_lock_that_stops_only_ends_is_told_and_no_operation_is_begun_again(self) -> None:
+    def test_a_lock_that_stops_only_ends_is_reported_and_no_operation_is_begun_again(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")
             other.execute("LOCK TABLE outbox IN SHARE MODE")
-            waits = self.ask("waits")
-            self.wait_until_said("operations wait for postgres", "statement timeout", "pg_blocking_pids")
-            self.wait_until_readyz_says("postgres", "statement timeout", "pg_blocking_pids")
+            waits = self.submit("waits")
+            self.wait_until_logged("operations wait for postgres", "statement timeout", "pg_blocking_pids")
+            self.wait_until_readyz_reports("postgres", "statement timeout", "pg_blocking_pids")
             self.assertEqual({row["generation"] for row in self.rows("SELECT generation FROM operations")}, {1})
             other.execute("ROLLBACK")
         self.wait_for_answers(waits)
         self.assert_serves()
-        self.assertFalse(self.said("took over"))
+        self.assertFalse(self.lines_logged("took over"))
 
-    def test_a_lock_that_stops_only_what_follows_containers_is_told_and_a_lost_one_is_disposed_later(self) -> None:
+    def test_a_lock_that_stops_only_what_follows_containers_is_reported_and_a_lost_one_is_disposed_later(self) -> None:
         with self.database.connect() as other:
             other.execute("BEGIN")
             other.execute("LOCK TABLE runtime_records IN SHARE MODE")
             self.docker.remove_container(self.game, force=True)
-            self.wait_until_said("games to reconcile wait for postgres", "statement timeout", "pg_blocking_pids")
-            self.wait_until_readyz_says("postgres", "statement timeout")
+            self.wait_until_logged("games to reconcile wait for postgres", "statement timeout", "pg_blocking_pids")
+            self.wait_until_readyz_reports("postgres", "statement timeout")
             other.execute("ROLLBACK")
         self.wait_until("the record to follow", lambda: self.record()["status"] == "removed")
         self.assert_serves()
 
-    def test_a_rule_that_looks_like_silence_for_some_games_stops_no_other(self) -> None:
+    def test_a_rule_that_resembles_silence_for_some_games_stops_no_other(self) -> None:
         self.administer(
             "CREATE FUNCTION public.odd() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
             "IF NEW.game_id LIKE 'slow-%' THEN PERFORM pg_sleep(60); "
@@ -178,10 +178,10 @@ class Refusing(FailingPostgresTestCase):
         )
         odd = []
         for name in ("slow", "ended", "full"):
-            odd.append(self.ask(name))
-            self.wait_for_answers(self.ask(f"not-{name}"))
-            self.wait_until_said("entry waits", odd[-1])
-        self.wait_until_readyz_says("postgres", "is not taken over, though others are")
+            odd.append(self.submit(name))
+            self.wait_for_answers(self.submit(f"not-{name}"))
+            self.wait_until_logged("entry waits", odd[-1])
+        self.wait_until_readyz_reports("postgres", "is not taken over, though others are")
         self.assertEqual(self.answers(*odd), [0, 0, 0])
         self.administer("DROP FUNCTION public.odd CASCADE")
         self.wait_until("their answers", lambda: all(self.answers(*odd)), timeout_s=90)
@@ -192,10 +192,10 @@ class Refusing(FailingPostgresTestCase):
         for turn in ("ingest", "outbox"):
             with self.subTest(turn), self.database.connect() as other:
                 other.execute("SELECT pg_advisory_lock(hashtext(%s))", (f"rtmanager.{turn}",))
-                waits = self.ask(f"waits-for-{turn}")
-                words = f"session {other.info.backend_pid} ", "holds the lease", "pg_terminate_backend"
-                self.wait_until_said("dependency does not answer", f"worker={turn}", *words)
-                self.wait_until_readyz_says("postgres", *words)
+                waits = self.submit(f"waits-for-{turn}")
+                texts = f"session {other.info.backend_pid} ", "holds the lease", "pg_terminate_backend"
+                self.wait_until_logged("dependency does not answer", f"worker={turn}", *texts)
+                self.wait_until_readyz_reports("postgres", *texts)
                 self.assertEqual(self.answers(waits), [0])
             self.wait_for_answers(waits)
             self.assert_serves()
@@ -209,22 +209,22 @@ class RefusingCalls(FailingPostgresTestCase):
         self.start_runtime(RECONCILE_INTERVAL="1h", INSPECT_INTERVAL="1h")
         self.game = self.start_game()
 
-    def assert_each_refused(self, kind: str, *words: str) -> None:
+    def assert_each_refused(self, kind: str, *texts: str) -> None:
         """A restart is rejected as for any game, and the answer names the reason."""
         for _ in range(2):
-            told = self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
-            self.assertIn(words[0], told)
-        self.wait_until_readyz_says(f"the store refuses every {kind}", "remedy: ", *words)
-        self.assertEqual(len(self.said("the store refuses every request of a kind", *words)), 1)
-        self.assertEqual(len(self.said(f"the store refuses a request: {kind}")), 1)
+            message = self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
+            self.assertIn(texts[0], message)
+        self.wait_until_readyz_reports(f"the store refuses every {kind}", "remedy: ", *texts)
+        self.assertEqual(len(self.lines_logged("the store refuses every request of a kind", *texts)), 1)
+        self.assertEqual(len(self.lines_logged(f"the store refuses a request: {kind}")), 1)
         metrics = web.text(f"{self.base_url}/metrics")
         self.assertIn('rtmanager_worker_failures_total{worker="http"} 2', metrics)
 
-    def test_a_rule_against_every_call_is_told_until_it_is_gone(self) -> None:
+    def test_a_rule_against_every_call_is_reported_until_it_is_gone(self) -> None:
         rule = "ALTER TABLE operations ADD CONSTRAINT jobs_only CHECK (stream IS NOT NULL) NOT VALID"
         self.administer(rule)
         self.assert_each_refused("restart", "jobs_only")
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
         self.administer("ALTER TABLE operations DROP CONSTRAINT jobs_only")
         self.wait_until_ready()
         self.post("restart", {})
@@ -232,43 +232,43 @@ class RefusingCalls(FailingPostgresTestCase):
     def test_a_rule_against_one_game_is_an_error_of_its_calls_alone(self) -> None:
         rule = f"CHECK (game_id <> '{self.game_id}') NOT VALID"
         self.administer(f"ALTER TABLE operations ADD CONSTRAINT not_this_one {rule}")
-        told = self.refused(self.call("POST", "/restart", {}), 500, "internal_error")
-        self.assertIn("not_this_one", told)
-        self.wait_until_said("the store refuses a request: restart")
+        message = self.refused(self.call("POST", "/restart", {}), 500, "internal_error")
+        self.assertIn("not_this_one", message)
+        self.wait_until_logged("the store refuses a request: restart")
         self.assert_serves()
-        self.assertFalse(self.said("the store refuses every request"))
+        self.assertFalse(self.lines_logged("the store refuses every request"))
 
     def test_a_rule_about_names_that_the_probe_breaks_is_none_against_every_call(self) -> None:
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
         start = self.game_id[:4]
         rule = f"CHECK (left(game_id, 4) IN ('{start}', 'nobo') AND game_id <> '{self.game_id}') NOT VALID"
         self.administer(f"ALTER TABLE operations ADD CONSTRAINT names {rule}")
         self.refused(self.call("POST", "/restart", {}), 500, "internal_error")
         self.wait_until_ready()
 
-    def test_a_trigger_that_drops_calls_is_told(self) -> None:
+    def test_a_trigger_that_drops_calls_is_reported(self) -> None:
         self.administer(
             "CREATE FUNCTION public.drop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             "IF NEW.stream IS NULL THEN RETURN NULL; END IF; RETURN NEW; END $$",
             "CREATE TRIGGER dropping BEFORE INSERT ON operations FOR EACH ROW EXECUTE FUNCTION public.drop()",
         )
-        told = self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
-        self.assertIn("dropped rows", told)
-        self.wait_until_readyz_says("dropping", "every restart")
+        message = self.refused(self.call("POST", "/restart", {}), 503, "service_unavailable")
+        self.assertIn("dropped rows", message)
+        self.wait_until_readyz_reports("dropping", "every restart")
 
-    def test_a_read_of_every_game_that_is_refused_is_told_until_it_is_not(self) -> None:
+    def test_a_read_of_every_game_that_is_refused_is_reported_until_it_is_not(self) -> None:
         for path, change in {
             "/health": "last_exits RENAME COLUMN exit_code TO",
             "/operations": "operation_log RENAME COLUMN error_message TO",
         }.items():
             with self.subTest(path):
                 self.administer(f"ALTER TABLE {change} other")
-                told = self.refused(self.call("GET", path), 503, "service_unavailable")
-                self.assertIn("does not exist", told)
-                self.wait_until_readyz_says(f"every read of {path[1:]}", "does not exist", "remedy: ")
-                self.wait_until_said(f"the store refuses a request: read of {path[1:]}")
-                words = change.split()
-                self.administer(f"ALTER TABLE {words[0]} RENAME COLUMN other TO {words[3]}")
+                message = self.refused(self.call("GET", path), 503, "service_unavailable")
+                self.assertIn("does not exist", message)
+                self.wait_until_readyz_reports(f"every read of {path[1:]}", "does not exist", "remedy: ")
+                self.wait_until_logged(f"the store refuses a request: read of {path[1:]}")
+                parts = change.split()
+                self.administer(f"ALTER TABLE {parts[0]} RENAME COLUMN other TO {parts[3]}")
                 self.wait_until_ready()
                 self.succeed(self.call("GET", path))
 
@@ -298,7 +298,7 @@ class Prepared(FailingPostgresTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.start_runtime()
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
 
     def test_one_that_holds_a_turn_is_named_with_its_rollback_also_after_a_restart(self) -> None:
         for turn in ("ingest", "outbox"):
@@ -310,10 +310,10 @@ class Prepared(FailingPostgresTestCase):
                 if turn == "outbox":
                     self.services.postgres.container.restart(10)
                     self.wait_until("the server", self.answers_again)
-                waits = self.ask(f"waits-for-{turn}")
-                words = f'prepared transaction "{name}"', "prepared at 2", f"ROLLBACK PREPARED '{quoted}'"
-                self.wait_until_readyz_says(*words)
-                self.wait_until_said("dependency does not answer", f"worker={turn}", "prepared transaction")
+                waits = self.submit(f"waits-for-{turn}")
+                texts = f'prepared transaction "{name}"', "prepared at 2", f"ROLLBACK PREPARED '{quoted}'"
+                self.wait_until_readyz_reports(*texts)
+                self.wait_until_logged("dependency does not answer", f"worker={turn}", "prepared transaction")
                 self.assertEqual(self.answers(waits), [0])
                 self.administer(f"ROLLBACK PREPARED '{quoted}'")
                 self.wait_for_answers(waits)
@@ -322,8 +322,8 @@ class Prepared(FailingPostgresTestCase):
     def test_one_that_locks_a_table_is_in_what_the_remedy_recommends(self) -> None:
         lock = "LOCK TABLE operations IN ACCESS EXCLUSIVE MODE"
         self.administer("BEGIN", lock, "PREPARE TRANSACTION 'forgotten'")
-        waits = self.ask("waits")
-        self.wait_until_readyz_says("statement timeout", "who holds a lock: ")
+        waits = self.submit("waits")
+        self.wait_until_readyz_reports("statement timeout", "who holds a lock: ")
         query = re.search("SELECT pid.*current_database[(][)]", self.readyz())
         assert query is not None
         shown = {row["query"] for row in self.rows(query[0])}
@@ -381,8 +381,8 @@ class Unfinished(FailingPostgresTestCase, FoundTestCase):
         self.start_runtime(SILENCE_TIMEOUT="2s", POSTGRES_POOL_SIZE="4")
         game = self.start_game()
         self.wait_for_nobody()
-        waits = [self.ask(f"waits-{number}") for number in range(20)]
-        self.wait_until_readyz_says("synchronous_standby_names is 'nobody'")
+        waits = [self.submit(f"waits-{number}") for number in range(20)]
+        self.wait_until_readyz_reports("synchronous_standby_names is 'nobody'")
         most = 0
         for _ in range(40):
             time.sleep(0.5)
@@ -405,19 +405,19 @@ class Full(FailingPostgresTestCase):
     def start_server(self) -> Postgres:
         return servers.on_small_disk()
 
-    def test_a_full_disk_is_told_and_what_could_not_be_written_is_written_when_there_is_room(self) -> None:
+    def test_a_full_disk_is_reported_and_what_could_not_be_written_is_written_when_there_is_room(self) -> None:
         self.start_runtime()
         game = self.start_game()
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
         ballast = f"{servers.SMALL}/ballast"
         self.services.postgres.container.exec(["dd", "if=/dev/zero", f"of={ballast}", "bs=8k"])
-        asked = [self.ask(f"waits-{number}") for number in range(150)]
-        self.wait_until_said("dependency does not answer", "dependency=postgres", "No space left on device")
-        self.wait_until_readyz_says("postgres")
+        submitted = [self.submit(f"waits-{number}") for number in range(150)]
+        self.wait_until_logged("dependency does not answer", "dependency=postgres", "No space left on device")
+        self.wait_until_readyz_reports("postgres")
 
         self.services.postgres.container.exec(["rm", ballast])
 
-        self.wait_for_answers(*asked)
+        self.wait_for_answers(*submitted)
         self.assert_serves()
         self.assert_runs(game)
 
@@ -441,26 +441,26 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
             found = connection.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [row["wal"]]).fetchone()
         return bool(found and found[0])
 
-    def look_at_standby(self) -> None:
+    def query_standby(self) -> None:
         """Use the standby for the test's own queries from now on."""
         self.use(self.standby, Database(self.standby, self.database.name, RUNTIME_MANAGER))
 
     def lead_to_standby(self) -> None:
         """Make the address lead to the standby from now on, for the test, too."""
-        self.look_at_standby()
+        self.query_standby()
         self.way.lead_to((self.standby.host, self.standby.port))
         self.way.cut()
 
-    def test_a_standby_behind_the_address_is_told_and_jobs_wait_until_it_is_promoted(self) -> None:
+    def test_a_standby_behind_the_address_is_reported_and_jobs_wait_until_it_is_promoted(self) -> None:
         self.start_runtime()
         game = self.start_game()
         self.wait_until("the copy", self.copied)
         self.lead_to_standby()
-        code, said = self.check()
-        self.assertEqual((code, "is a standby" in said, "name the primary" in said), (1, True, True), said)
-        waits = self.ask("waits")
-        self.wait_until_said("dependency does not answer", "worker=ingest", "read-only")
-        self.wait_until_readyz_says("read-only")
+        code, output = self.check()
+        self.assertEqual((code, "is a standby" in output, "name the primary" in output), (1, True, True), output)
+        waits = self.submit("waits")
+        self.wait_until_logged("dependency does not answer", "worker=ingest", "read-only")
+        self.wait_until_readyz_reports("read-only")
         self.assertEqual(self.answers(waits), [0])
 
         self.administer("SELECT pg_promote()")
@@ -473,14 +473,14 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
         docker = self.before_docker()
         self.start_runtime(DOCKER_HOST=docker.url)
         self.add_start_job()
-        known = self.ask("known")
+        known = self.submit("known")
         self.wait_for_answers(self.game_id, known)
         game = self.record()["current_container_id"]
-        self.wait_until_all_is_told()
+        self.wait_until_all_is_published()
         self.wait_until("the copy", self.copied)
         self.line.black_hole()
-        told = self.ask("told")
-        self.wait_for_answers(told)
+        answered = self.submit("told")
+        self.wait_for_answers(answered)
         [creation] = docker.hold("/containers/create")
         other = f"other-{self.game_id[-10:]}"
         self.add_start_job(game_id=other)
@@ -489,17 +489,17 @@ class FailedOver(FailingPostgresTestCase, FoundTestCase):
         self.primary.container.kill()
         with self.standby.maintain() as connection:
             connection.execute("SELECT pg_promote()")
-        self.look_at_standby()
-        self.assertEqual(self.operations(told, other), [])
+        self.query_standby()
+        self.assertEqual(self.operations(answered, other), [])
         self.lead_to_standby()
         creation.release()
 
-        self.wait_until_said("entries that were taken over are gone from the database, reading them again")
+        self.wait_until_logged("entries that were taken over are gone from the database, reading them again")
         self.wait_for_answers(other)
         self.assert_serves()
         self.assert_runs(game)
         self.assertEqual(self.answers(known), [1])
-        self.wait_until("the job that is done again", lambda: self.answers(told) == [2])
+        self.wait_until("the job that is done again", lambda: self.answers(answered) == [2])
         self.assertEqual([each["State"]["Running"] for each in self.containers(other)], [True])
 
 
@@ -516,10 +516,10 @@ class Restored(FailingPostgresTestCase):
     def test_records_older_than_their_containers_follow_them_and_forgotten_jobs_are_done_again(self) -> None:
         self.start_runtime()
         self.add_start_job()
-        known = self.ask("known")
+        known = self.submit("known")
         self.wait_for_answers(self.game_id, known)
         game = self.record()["current_container_id"]
-        self.wait_until_all_is_told()
+        self.wait_until_all_is_published()
         self.back_up()
         # More leases than the idle relay takes while the restore runs.
         self.administer("SELECT setval('outbox_turn', nextval('outbox_turn') + 10000)")
@@ -528,14 +528,14 @@ class Restored(FailingPostgresTestCase):
         self.wait_for_answers(other)
         other_container = self.record(other)["current_container_id"]
         self.post("stop", {"reason": "finished"})
-        told = [self.ask(f"told-{number}") for number in range(10)]
-        self.wait_for_answers(*told)
+        answered = [self.submit(f"told-{number}") for number in range(10)]
+        self.wait_for_answers(*answered)
 
         self.restore()
 
         self.wait_until("the record of the stopped game", lambda: self.record()["status"] == "stopped")
-        self.wait_until("the forgotten jobs", lambda: self.answers(other, *told) == [2] * 11)
-        self.wait_until_said("outbox lease was behind")
+        self.wait_until("the forgotten jobs", lambda: self.answers(other, *answered) == [2] * 11)
+        self.wait_until_logged("outbox lease was behind")
         self.assert_serves()
         self.assertEqual(self.answers(known), [1])
         record = self.record(other)
@@ -547,7 +547,7 @@ class Restored(FailingPostgresTestCase):
         docker = self.before_docker()
         # The manager's query waits while a restore locks the tables, which takes some time on a busy machine.
         self.start_runtime(DOCKER_HOST=docker.url, SILENCE_TIMEOUT="15s")
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
         self.back_up()
         forgotten, other = (f"{name}-{self.game_id[-10:]}" for name in ("forgotten", "other"))
         creations = docker.hold(*(f"create?name=galaxy-game-{game_id}" for game_id in (forgotten, other)))
@@ -563,7 +563,7 @@ class Restored(FailingPostgresTestCase):
             self.assertEqual((first["id"], first["generation"]), (second["id"], second["generation"]))
 
             creations[0].release()
-            self.wait_until_said("operation was taken over, it ends here")
+            self.wait_until_logged("operation was taken over, it ends here")
             self.assertEqual(self.operations(other)[0]["state"], "running")
             creations[1].release()
 

@@ -139,7 +139,7 @@ class Servers(PostgresFoundTestCase):
         nobody = f"postgres://rtmanagerservice@127.0.0.1:{free_port()}/galaxy"
         self.assert_unfit("is it running", POSTGRES_PRIMARY_DSN=nobody)
 
-    def test_a_wrong_password_is_told_without_it(self) -> None:
+    def test_a_wrong_password_is_reported_without_it(self) -> None:
         self.administer("ALTER ROLE postgres PASSWORD 'postgres'")
         demand = "echo host all all all scram-sha-256 > $PGDATA/pg_hba.conf"
         self.assertEqual(self.services.postgres.container.exec(["sh", "-c", demand])[0], 0)
@@ -159,9 +159,9 @@ class Servers(PostgresFoundTestCase):
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 3")
         self.assert_unfit("CONNECTION LIMIT is 3", "raise it")
         self.administer("ALTER ROLE rtmanagerservice CONNECTION LIMIT 12")
-        code, said = self.check()
-        self.assertEqual(code, 0, said)
-        self.assertIn("warning postgres    the role's CONNECTION LIMIT is 12", said)
+        code, output = self.check()
+        self.assertEqual(code, 0, output)
+        self.assertIn("warning postgres    the role's CONNECTION LIMIT is 12", output)
 
     def test_connections_that_others_use_count(self) -> None:
         import psycopg
@@ -184,7 +184,7 @@ class Schemas(PostgresFoundTestCase):
         self.start_runtime().stop()
 
     def test_another_tools_table_of_migrations_is_recognised(self) -> None:
-        for columns, words in {
+        for columns, texts in {
             "(version bigint PRIMARY KEY, dirty boolean NOT NULL)": ("golang-migrate",),
             "(version varchar PRIMARY KEY)": ("version character varying",),
             "(version bigint PRIMARY KEY, inserted_at timestamp)": ("Ecto",),
@@ -196,7 +196,7 @@ class Schemas(PostgresFoundTestCase):
                 if "applied_at" in columns:
                     self.administer("ALTER TABLE rtmanager.schema_migrations OWNER TO rtmanagerservice")
                     self.administer("INSERT INTO rtmanager.schema_migrations VALUES (20240101, 'create_users', now())")
-                self.assert_unfit("another program's", "a schema of its own", *words)
+                self.assert_unfit("another program's", "a schema of its own", *texts)
                 self.assertEqual(self.rows("SELECT FROM pg_tables WHERE tablename = 'runtime_records'"), [])
                 self.administer("DROP TABLE rtmanager.schema_migrations")
         self.administer("CREATE VIEW rtmanager.schema_migrations AS SELECT 1 AS version")
@@ -212,7 +212,7 @@ class Schemas(PostgresFoundTestCase):
     def test_a_key_that_is_missing_or_does_not_hold_is_named(self) -> None:
         self.migrated()
         one_running = "operations_one_running_per_game_idx"
-        for change, undo, words in (
+        for change, undo, text in (
             (
                 "ALTER TABLE rtmanager.runtime_records DROP CONSTRAINT runtime_records_pkey",
                 "CREATE UNIQUE INDEX ON rtmanager.runtime_records (game_id)",  # equivalent
@@ -238,7 +238,7 @@ class Schemas(PostgresFoundTestCase):
         ):
             with self.subTest(change):
                 self.administer(*change.split("; "))
-                self.assert_unfit(words)
+                self.assert_unfit(text)
                 self.administer(*undo.split("; "))
                 self.assert_fit("postgres")
 
@@ -254,7 +254,7 @@ class Schemas(PostgresFoundTestCase):
             self.assert_unfit(f"{table}_id_seq gives 1", mend)
             self.administer(mend)
         self.assert_fit("postgres")
-        for change, undo, word in (
+        for change, undo, text in (
             (
                 "ALTER TABLE rtmanager.outbox ALTER id DROP IDENTITY",
                 "ALTER TABLE rtmanager.outbox ALTER id ADD GENERATED ALWAYS AS IDENTITY (START WITH 8)",
@@ -267,13 +267,13 @@ class Schemas(PostgresFoundTestCase):
             ),
         ):
             self.administer(change)
-            self.assert_unfit(word)
+            self.assert_unfit(text)
             self.administer(undo)
         self.start_runtime()
         self.administer("ALTER TABLE rtmanager.outbox ALTER id RESTART WITH 1")
-        self.wait_until_readyz_says("outbox_id_seq gives")
+        self.wait_until_readyz_reports("outbox_id_seq gives")
 
-    def test_a_schema_without_rights_is_told(self) -> None:
+    def test_a_schema_without_rights_is_reported(self) -> None:
         self.administer("CREATE SCHEMA theirs", 'CREATE SCHEMA "Mixed"')
         dsn = self.as_role("rtmanagerservice")["POSTGRES_PRIMARY_DSN"]
         self.assert_unfit("GRANT USAGE", POSTGRES_PRIMARY_DSN=dsn.replace("=rtmanager", "=theirs"))
@@ -285,21 +285,21 @@ class Schemas(PostgresFoundTestCase):
         )
         self.assertEqual(self.rows("SELECT FROM pg_tables WHERE tablename = 'runtime_records'"), [])
 
-    def test_tables_of_another_owner_are_told(self) -> None:
+    def test_tables_of_another_owner_are_reported(self) -> None:
         self.migrated()
         self.administer("ALTER TABLE rtmanager.operations OWNER TO postgres")
         self.assert_unfit("rtmanager.operations", "OWNER TO")
         self.administer("GRANT ALL ON rtmanager.operations TO rtmanagerservice")
         self.assert_fit("postgres")
 
-    def test_row_level_security_that_hides_rows_is_told(self) -> None:
+    def test_row_level_security_that_hides_rows_is_reported(self) -> None:
         self.migrated()
         self.administer("ALTER TABLE rtmanager.operations ENABLE ROW LEVEL SECURITY")
         self.assert_fit("postgres")  # not for the owner
         self.administer("ALTER TABLE rtmanager.operations FORCE ROW LEVEL SECURITY")
         self.assert_unfit("row-level security", "rtmanager.operations")
 
-    def test_a_trigger_or_rule_that_can_change_what_is_written_is_refused_and_any_other_is_told(self) -> None:
+    def test_a_trigger_or_rule_that_can_change_what_is_written_is_refused_and_any_other_is_reported(self) -> None:
         self.migrated()
         nothing = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
         self.administer(f"CREATE FUNCTION rtmanager.nothing() {nothing}")
@@ -326,20 +326,20 @@ class Schemas(PostgresFoundTestCase):
             f"CREATE TRIGGER audit AFTER INSERT OR UPDATE ON rtmanager.operations FOR EACH ROW {run}",
             f"CREATE TRIGGER once BEFORE INSERT ON rtmanager.outbox FOR EACH STATEMENT {run}",
         )
-        code, said = self.check()
-        self.assertEqual((code, said.count("warning postgres    the trigger ")), (0, 2), said)
-        self.assertIn("the trigger audit on rtmanager.operations", said)
+        code, output = self.check()
+        self.assertEqual((code, output.count("warning postgres    the trigger ")), (0, 2), output)
+        self.assertIn("the trigger audit on rtmanager.operations", output)
         self.start_runtime()
         self.assert_serves()
         self.administer(f"CREATE TRIGGER odd BEFORE INSERT ON rtmanager.outbox FOR EACH ROW {run}")
-        waits = self.ask("waits")
-        self.wait_until_readyz_says("the trigger odd on rtmanager.outbox")
-        self.wait_until_readyz_says("outbox: 0 of 1")
+        waits = self.submit("waits")
+        self.wait_until_readyz_reports("the trigger odd on rtmanager.outbox")
+        self.wait_until_readyz_reports("outbox: 0 of 1")
         self.administer("DROP TRIGGER odd ON rtmanager.outbox")
         self.wait_for_answers(waits)
         self.assert_serves()
 
-    def test_event_triggers_are_told_while_migrations_are_due(self) -> None:
+    def test_event_triggers_are_reported_while_migrations_are_due(self) -> None:
         self.administer(
             "CREATE FUNCTION public.look() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$",
             "CREATE EVENT TRIGGER looks ON ddl_command_end EXECUTE FUNCTION public.look()",
@@ -422,15 +422,15 @@ class Poolers(PostgresFoundTestCase):
                     self.assert_unfit("share connections", "pool_mode = session", **self.by_way_of(pooler))
                     pooler.close()
 
-    def test_one_with_too_few_connections_is_told(self) -> None:
+    def test_one_with_too_few_connections_is_reported(self) -> None:
         pooler = self.pooler("session", default_pool_size="1")
         self.assert_unfit("gave no connection", "default_pool_size", **self.by_way_of(pooler))
         for settings in ({"default_pool_size": "12"}, {"max_client_conn": "12"}):
             with self.subTest(settings):
                 pooler = self.pooler("session", **settings)
                 quick = {**self.by_way_of(pooler), "SILENCE_TIMEOUT": "2s"}
-                words = ("may want 13", "default_pool_size", "RTMANAGER_POSTGRES_POOL_SIZE")
-                self.assert_unfit(*words, POSTGRES_POOL_SIZE="10", **quick)
+                texts = ("may want 13", "default_pool_size", "RTMANAGER_POSTGRES_POOL_SIZE")
+                self.assert_unfit(*texts, POSTGRES_POOL_SIZE="10", **quick)
                 self.assert_fit("postgres", POSTGRES_POOL_SIZE="9", **quick)
 
     def test_one_that_restarts_is_found_again(self) -> None:
@@ -446,8 +446,8 @@ class Poolers(PostgresFoundTestCase):
         self.start_runtime(**self.by_way_of(pooler))
         game = self.start_game()
         pooler.change("transaction")
-        waits = self.ask("waits")
-        self.wait_until_readyz_says("postgres", "share connections")
+        waits = self.submit("waits")
+        self.wait_until_readyz_reports("postgres", "share connections")
 
         pooler.restart("session")
         self.wait_for_answers(waits)
@@ -461,7 +461,7 @@ class Poolers(PostgresFoundTestCase):
         pooler = self.pooler("session")
         self.start_runtime(**self.by_way_of(pooler))
         game = self.start_game()
-        self.wait_until_all_is_told()
+        self.wait_until_all_is_published()
 
         pooler.restart("transaction", default_pool_size="2")
         where = self.database.dsn_by_way_of(pooler.host, pooler.port).partition("?")[0]
@@ -473,8 +473,8 @@ class Poolers(PostgresFoundTestCase):
                     trap = f'PREPARE "{name}" AS INSERT INTO public.traps VALUES (1) RETURNING 1'
                     with suppress(psycopg.errors.DuplicatePreparedStatement):
                         other.execute(trap.encode())
-            waits = self.ask("waits")
-            self.wait_until_readyz_says("postgres", "share connections")
+            waits = self.submit("waits")
+            self.wait_until_readyz_reports("postgres", "share connections")
             self.assertEqual(self.answers(waits), [0])
 
             pooler.restart("session", default_pool_size="20")

@@ -74,9 +74,9 @@ class Pull(RuntimeTestCase):
         self.assertTrue(container["State"]["Running"])
         return str(container["Image"])
 
-    def pull_failed(self, answer: tuple[int, object], *words: str) -> None:
+    def pull_failed(self, answer: tuple[int, object], *texts: str) -> None:
         message = self.refused(answer, 500, "image_pull_failed")
-        for each in words:
+        for each in texts:
             self.assertIn(each, message)
 
 
@@ -121,7 +121,7 @@ class IfMissing(Pull):
         made, ref = self.publish(shop)
         self.start_runtime()
         self.assertEqual(self.start(ref), made)
-        self.assertEqual(shop.times_asked_for(ref), 1)
+        self.assertEqual(shop.manifest_requests(ref), 1)
 
         shop.container.remove()
 
@@ -134,13 +134,13 @@ class IfMissing(Pull):
         second = self.publish_another()
 
         self.assertEqual(self.start_again(ref), first)
-        self.assertEqual(SHOP.times_asked_for(ref), 1)
+        self.assertEqual(SHOP.manifest_requests(ref), 1)
 
         self.post("stop", {"reason": "finished"})
         self.succeed(self.call("DELETE", "/container"))
         self.docker.remove_image(ref)
         self.assertEqual(self.start(ref), second)
-        self.assertEqual(SHOP.times_asked_for(ref), 2)
+        self.assertEqual(SHOP.manifest_requests(ref), 2)
 
 
 class Always(Pull):
@@ -153,10 +153,10 @@ class Always(Pull):
         self.post("restart")
         self.assertEqual(self.running_image(), second)
         self.assertEqual(self.start_again(ref), second)
-        self.assertEqual(SHOP.times_asked_for(ref), 3)
+        self.assertEqual(SHOP.manifest_requests(ref), 3)
 
         self.assertEqual(self.start(ref), second)
-        self.assertEqual(SHOP.times_asked_for(ref), 3)
+        self.assertEqual(SHOP.manifest_requests(ref), 3)
 
     def test_without_its_registry_no_game_starts_though_its_image_is_here_and_one_that_runs_goes_on(
         self,
@@ -178,13 +178,13 @@ class Always(Pull):
 
 
 class Never(Pull):
-    def test_an_absent_image_is_refused_with_the_remedy_and_its_registry_is_not_asked(self) -> None:
+    def test_an_absent_image_is_refused_with_the_remedy_and_its_registry_is_not_queried(self) -> None:
         _, ref = self.publish()
         self.start_runtime(IMAGE_PULL_POLICY="never")
 
         self.pull_failed(self.call("POST", "/start", {"image_ref": ref}), ref, "docker pull", "`if_missing`")
 
-        self.assertEqual((SHOP.times_asked_for(ref), self.containers()), (0, []))
+        self.assertEqual((SHOP.manifest_requests(ref), self.containers()), (0, []))
 
     def test_an_image_that_was_brought_here_by_hand_runs(self) -> None:
         made, ref = self.publish()
@@ -194,11 +194,11 @@ class Never(Pull):
 
         self.assertEqual(self.start(ref), made)
 
-        self.assertEqual(SHOP.times_asked_for(ref), 1)
+        self.assertEqual(SHOP.manifest_requests(ref), 1)
 
 
 class Refused(Pull):
-    def test_what_the_registry_does_not_know_is_answered_and_told_in_its_own_words(self) -> None:
+    def test_what_the_registry_does_not_have_is_answered_and_published_with_its_own_message(self) -> None:
         self.publish()
         unknown = {
             unique_game_id("tag"): SHOP.reference(self.name("9.9.9")),
@@ -210,7 +210,7 @@ class Refused(Pull):
 
         results = {each["game_id"]: each for each in self.results(2)}
 
-        told = self.wait_until("both intents", lambda: self.told() if len(self.told()) == 2 else None)
+        messages = self.wait_until("both intents", lambda: self.intents() if len(self.intents()) == 2 else None)
         for game_id, ref in unknown.items():
             with self.subTest(ref):
                 result = results[game_id]
@@ -218,10 +218,10 @@ class Refused(Pull):
                 self.assertIn(f"image {ref} cannot be pulled: ", result["error_message"])
                 self.assertIn("manifest unknown", result["error_message"])
                 self.assertIn("check that the tag was pushed", result["error_message"])
-                self.assertEqual(told[game_id], result["error_message"])
+                self.assertEqual(messages[game_id], result["error_message"])
                 self.assertEqual(self.record(game_id), {})
 
-    def told(self) -> dict[str, str]:
+    def intents(self) -> dict[str, str]:
         """The message of each intent about an image, by game."""
         payloads = [
             json.loads(each["payload_json"])
@@ -240,7 +240,7 @@ class Hanging(Pull):
         self.at_end(self.slow.close)
         self.at_end(self.network.remove)  # containers of an image are removed before it
 
-    def test_two_games_that_want_one_image_share_its_pull(self) -> None:
+    def test_two_games_that_use_one_image_share_its_pull(self) -> None:
         made, ref = self.publish_another(), self.slow.reference(self.name())
         both = [unique_game_id("a"), unique_game_id("b")]
         self.start_runtime()
@@ -254,7 +254,7 @@ class Hanging(Pull):
 
         self.assertEqual({each["outcome"] for each in self.results(3)}, {"success"})
         self.assertEqual([self.containers(game_id)[0]["Image"] for game_id in both], [made] * 2)
-        self.assertEqual(SHOP.times_asked_for(SHOP.reference(self.name())), 1)
+        self.assertEqual(SHOP.manifest_requests(SHOP.reference(self.name())), 1)
 
     def test_while_a_pull_hangs_other_games_live_their_lives(self) -> None:
         self.publish_another()
@@ -294,17 +294,17 @@ class Hanging(Pull):
             self.start(ref)
         before = self.record()
         # Data that does arrive may take longer than a second on a busy machine.
-        for limit, wanted, words in (
+        for limit, wanted, text in (
             ("1m", SHOP.reference(self.name("1.0.9")), "manifest unknown"),
             ("1s", self.slow.reference(self.name("1.0.1")), "no progress for 1 s"),
         ):
-            with self.subTest(words), self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT=limit):
-                self.pull_failed(self.call("POST", "/patch", {"image_ref": wanted}), wanted, words)
+            with self.subTest(text), self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT=limit):
+                self.pull_failed(self.call("POST", "/patch", {"image_ref": wanted}), wanted, text)
 
                 self.assertEqual(self.record(), before)
                 self.assertEqual(self.running_image(), first)
 
-    def test_sigterm_while_a_pull_hangs_is_obeyed_in_time_and_the_next_manager_does_the_job(self) -> None:
+    def test_sigterm_while_a_pull_hangs_ends_it_in_time_and_the_next_manager_does_the_job(self) -> None:
         made, ref = self.publish_another(), self.slow.reference(self.name())
         process = self.start_process(SHUTDOWN_TIMEOUT="300ms")
         self.add_start_job(ref)

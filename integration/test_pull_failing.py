@@ -59,7 +59,7 @@ class Failing(RuntimeTestCase):
 
 
 class Refusals(Failing):
-    def test_each_is_one_answer_in_the_registrys_words_and_not_too_many_of_them(self) -> None:
+    def test_each_is_one_answer_with_the_registrys_message_and_not_too_many_of_them(self) -> None:
         answers: dict[str, tuple[str, Answer]] = {
             "denied": ("manifest", scripted_registry.refusal(403, "DENIED", "no")),
             "docker login": ("manifest", scripted_registry.login("user", "word")),
@@ -69,10 +69,10 @@ class Refusals(Failing):
             "no progress for 1 s": ("manifest", scripted_registry.silence),
         }
         self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT="1s")
-        for number, (words, (kind, answer)) in enumerate(answers.items()):
-            with self.subTest(words):
+        for number, (text, (kind, answer)) in enumerate(answers.items()):
+            with self.subTest(text):
                 self.shop.answer(kind, answer)
-                self.assertIn(words, self.pull_failed(self.shop.reference(f"game{number}:1")))
+                self.assertIn(text, self.pull_failed(self.shop.reference(f"game{number}:1")))
                 self.shop.heal()
         self.post("start", {"image_ref": self.shop.reference("game0:1")})
 
@@ -149,7 +149,7 @@ class Helpers(Failing):
         self.post("start", {"image_ref": ref})
         self.assertLess(time.monotonic() - began, SOON_S)
 
-    def test_one_that_is_not_installed_or_knows_nothing_is_gone_without(self) -> None:
+    def test_one_that_is_not_installed_or_has_no_entry_is_gone_without(self) -> None:
         self.install("empty", "true")
         self.install("not-found", "echo credentials not found in native keychain; exit 1")
         self.start_runtime()

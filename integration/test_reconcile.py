@@ -12,7 +12,7 @@ def setUpModule() -> None:
     start_services()
 
 
-class WhileNobodyLooked(WatchedTestCase):
+class WhileNoManagerRan(WatchedTestCase):
     """A new manager detects what happened while none ran."""
 
     def setUp(self) -> None:

@@ -32,9 +32,9 @@ class Emptied(FailingRedisTestCase):
         self.start_runtime()
         game = self.start_game()
         self.redis.set(RESULTS, "no stream")
-        waits = self.ask("waits")
-        self.wait_until_said("redis refuses an output stream", RESULTS)
-        self.wait_until_readyz_says("redis: it refuses the output stream", RESULTS)
+        waits = self.submit("waits")
+        self.wait_until_logged("redis refuses an output stream", RESULTS)
+        self.wait_until_readyz_reports("redis: it refuses the output stream", RESULTS)
         self.assertRegex(web.text(f"{self.base_url}/metrics"), 'worker_failures_total{worker="outbox"} [1-9]')
 
         self.redis.flushall()
@@ -51,19 +51,19 @@ class Emptied(FailingRedisTestCase):
         self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
 
         self.services.redis.container.restart(0)
-        self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=redis")
+        self.wait_until_logged("dependency does not answer", "worker=ingest", "dependency=redis")
         creation.release()
 
         self.assertEqual([each["outcome"] for each in self.results()], ["success"])
         self.assert_serves()
         self.assertEqual(self.answers(self.game_id), [1])
-        self.wait_until_said("worker is back", "worker=ingest")
+        self.wait_until_logged("worker is back", "worker=ingest")
 
     def test_restarted_empty_while_nobody_serves_it_gets_what_waited(self) -> None:
         first = self.start_runtime()
         self.redis.set(RESULTS, "no stream")
-        waits = self.ask("waits")
-        self.wait_until_said("redis refuses an output stream")
+        waits = self.submit("waits")
+        self.wait_until_logged("redis refuses an output stream")
         first.stop()
 
         self.services.redis.container.restart(0)
@@ -87,7 +87,7 @@ class Streams(FailingRedisTestCase):
 
     def test_a_group_destroyed_while_serving_is_made_again_and_no_old_job_is_done_twice(self) -> None:
         self.start_runtime()
-        known = [self.ask(f"known-{number}") for number in range(300)]
+        known = [self.submit(f"known-{number}") for number in range(300)]
         self.wait_for_answers(*known)
 
         for stream in (START_JOBS, STOP_JOBS):
@@ -105,37 +105,37 @@ class Streams(FailingRedisTestCase):
 
     def test_a_deleted_input_stream_costs_what_was_not_taken_over_and_nothing_else(self) -> None:
         self.start_runtime()
-        taken = self.ask("taken")
+        taken = self.submit("taken")
         self.wait_for_answers(taken)
         self.way.refuse()
-        untold = self.ask("untold")
+        unpublished = self.submit("unpublished")
         self.redis.delete(STOP_JOBS)
         self.way.pass_on()
 
         self.assert_serves()
-        self.assertEqual(self.answers(taken, untold), [1, 0], "what Redis lost before anybody saw it cannot be known")
+        self.assertEqual(self.answers(taken, unpublished), [1, 0], "a job that Redis lost unread is unknown")
 
     def test_a_trimmed_input_stream_keeps_nobody_from_going_on(self) -> None:
         self.start_runtime()
-        self.wait_for_answers(self.ask("taken"))
+        self.wait_for_answers(self.submit("taken"))
         self.way.refuse()
-        untold, kept = self.ask("untold"), self.ask("kept")
+        unpublished, kept = self.submit("unpublished"), self.submit("kept")
         self.redis.xtrim(STOP_JOBS, maxlen=1, approximate=False)
         self.way.pass_on()
 
         self.wait_for_answers(kept)
-        self.assertEqual(self.answers(untold), [0])
+        self.assertEqual(self.answers(unpublished), [0])
         self.assert_serves()
 
-    def test_an_input_key_that_is_no_stream_is_told_and_stops_neither_the_other_input_nor_a_call(self) -> None:
+    def test_an_input_key_that_is_no_stream_is_reported_and_stops_neither_the_other_input_nor_a_call(self) -> None:
         self.start_runtime()
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
         self.redis.delete(STOP_JOBS)
         self.redis.set(STOP_JOBS, "no stream")
         self.add_start_job()
-        self.wait_until_said("dependency does not answer", "worker=ingest", "WRONGTYPE")
+        self.wait_until_logged("dependency does not answer", "worker=ingest", "WRONGTYPE")
 
-        self.wait_until_readyz_says("redis", STOP_JOBS, "worker ingest: is refused by redis since")
+        self.wait_until_readyz_reports("redis", STOP_JOBS, "worker ingest: is refused by redis since")
         self.wait_for_answers(self.game_id)
         self.post("stop", {"reason": "finished"})
         self.redis.delete(STOP_JOBS)
@@ -150,12 +150,12 @@ class Refusing(FailingRedisTestCase):
         super().setUp()
         self.start_runtime()
         self.game = self.start_game()
-        self.wait_for_answers(self.ask())
+        self.wait_for_answers(self.submit())
 
-    def assert_told_until(self, mend: Callable[[], object], call: Callable[[], None], *words: str) -> None:
+    def assert_reported_until(self, mend: Callable[[], object], call: Callable[[], None], *texts: str) -> None:
         """Requests get the reason; events are recorded and wait for publication, and nothing is lost."""
-        self.wait_until_said("dependency does not answer", "worker=ingest", "dependency=redis", *words)
-        self.wait_until_readyz_says("redis", *words)
+        self.wait_until_logged("dependency does not answer", "worker=ingest", "dependency=redis", *texts)
+        self.wait_until_readyz_reports("redis", *texts)
         call()
         self.assert_runs(self.game)
         self.docker.kill(self.game)
@@ -181,12 +181,12 @@ class Refusing(FailingRedisTestCase):
         events = self.entries("runtime:health_events")
         return sum(event["event_type"] == "container_exited" for event in events)
 
-    def test_full_memory_is_told_and_what_waits_is_told_when_there_is_room(self) -> None:
+    def test_full_memory_is_reported_and_what_waits_is_published_when_there_is_room(self) -> None:
         self.redis.config_set("maxmemory", 1)
         mend = functools.partial(self.redis.config_set, "maxmemory", 0)
-        self.assert_told_until(mend, self.assert_calls_are_done, "maxmemory")
+        self.assert_reported_until(mend, self.assert_calls_are_done, "maxmemory")
 
-    def test_a_snapshot_that_fails_is_told_and_what_waits_is_told_when_one_succeeds(self) -> None:
+    def test_a_snapshot_that_fails_is_reported_and_what_waits_is_published_when_one_succeeds(self) -> None:
         redis = self.services.redis.container
         # A directory with content in its place: Redis cannot write the snapshot.
         self.assertEqual(redis.exec(["mkdir", "-p", "dump.rdb/taken"])[0], 0)
@@ -199,12 +199,12 @@ class Refusing(FailingRedisTestCase):
             self.redis.bgsave()
             self.wait_until("a snapshot", lambda: self.saved() == "ok")
 
-        self.assert_told_until(mend, self.assert_calls_are_done, "MISCONF")
+        self.assert_reported_until(mend, self.assert_calls_are_done, "MISCONF")
 
     def saved(self) -> str:
         return str(self.redis.info("persistence")["rdb_last_bgsave_status"])
 
-    def test_a_script_that_does_not_end_is_told_and_all_goes_on_when_it_is_killed(self) -> None:
+    def test_a_script_that_does_not_end_is_reported_and_all_goes_on_when_it_is_killed(self) -> None:
         self.redis.config_set("busy-reply-threshold", 50)
         with ThreadPoolExecutor(1) as threads, self.services.redis.client() as other:
             endless = threads.submit(other.eval, "while true do end", 0)
@@ -214,16 +214,16 @@ class Refusing(FailingRedisTestCase):
                 # Redis answers before the script has ended, and rejects commands until then.
                 self.assertIn("killed by user", str(endless.exception(timeout=30)))
 
-            self.assert_told_until(mend, self.assert_calls_wait, "BUSY")
+            self.assert_reported_until(mend, self.assert_calls_wait, "BUSY")
 
-    def test_a_password_that_changed_is_told_without_it_and_an_instance_that_knows_it_goes_on(self) -> None:
+    def test_a_password_that_changed_is_reported_without_it_and_an_instance_that_has_it_goes_on(self) -> None:
         self.redis.config_set("requirepass", SECRET)
         self.way.cut()
 
         def mend() -> None:
             self.start_runtime(REDIS_PASSWORD=SECRET)
 
-        self.assert_told_until(mend, self.assert_calls_wait, "Authentication required")
+        self.assert_reported_until(mend, self.assert_calls_wait, "Authentication required")
         self.assertNotIn(SECRET, self.log.read_text())
 
 
@@ -250,7 +250,7 @@ class FailedOver(FailingRedisTestCase):
         self.redis.replicaof("NO", "ONE")
         self.way.lead_to((self.replica.host, self.replica.port))
 
-    def test_a_demoted_primary_is_told_as_such_and_left_for_the_new_one(self) -> None:
+    def test_a_demoted_primary_is_reported_as_such_and_left_for_the_new_one(self) -> None:
         self.demote()
 
     def test_a_demoted_primary_that_takes_writes_all_the_same_is_left_too(self) -> None:
@@ -259,34 +259,34 @@ class FailedOver(FailingRedisTestCase):
 
     def demote(self) -> None:
         self.start_runtime()
-        known = self.ask("known")
+        known = self.submit("known")
         self.wait_for_answers(known)
         self.wait_until("the replica", self.replicated)
         demoted = self.redis
         self.use(self.replica)
         self.redis.replicaof("NO", "ONE")
         demoted.replicaof(self.replica.host, self.replica.port)
-        meanwhile = self.ask("meanwhile")
-        self.wait_until_said("worker=ingest", "is a replica now")
-        self.wait_until_readyz_says("is a replica now")
+        meanwhile = self.submit("meanwhile")
+        self.wait_until_logged("worker=ingest", "is a replica now")
+        self.wait_until_readyz_reports("is a replica now")
 
         self.way.lead_to((self.replica.host, self.replica.port))
 
         self.wait_for_answers(known, meanwhile)
         self.assert_serves()
 
-    def test_a_failover_loses_what_was_not_copied_and_nothing_that_postgres_knows(self) -> None:
+    def test_a_failover_loses_what_was_not_copied_and_nothing_that_postgres_has(self) -> None:
         docker = self.before_docker()
         [creation] = docker.hold("/containers/create")
         self.start_runtime(DOCKER_HOST=docker.url)
-        before = self.ask("before")
+        before = self.submit("before")
         self.wait_for_answers(before)
         self.way.refuse()
-        again = self.ask("again")
+        again = self.submit("again")
         self.wait_until("the replica", self.replicated)
         self.line.black_hole()
         self.way.pass_on()
-        lost = self.ask("lost")
+        lost = self.submit("lost")
         self.wait_for_answers(before, again, lost)
         self.add_start_job()
         self.assertTrue(creation.arrived.wait(30), "the game was not to be started")
@@ -313,35 +313,35 @@ class FailedOver(FailingRedisTestCase):
                 teller = self.start_process(FAILPOINTS="redis.publish.after=exit")
                 if is_lost:
                     self.line.black_hole()
-                asked = self.ask(f"lost-{is_lost}")
+                submitted = self.submit(f"lost-{is_lost}")
                 teller.wait(RESULT_TIMEOUT_S)
-                self.assertEqual((self.answers(asked), self.outbox()), ([1], 1))
+                self.assertEqual((self.answers(submitted), self.outbox()), ([1], 1))
 
                 if is_lost:
                     self.primary.container.kill()
                     self.promote()
-                    self.assertEqual(self.answers(asked), [0])
+                    self.assertEqual(self.answers(submitted), [0])
                 with self.start_runtime():
                     self.wait_until("the outbox to be empty", lambda: not self.outbox())
                     self.assert_serves()
-                    self.assertEqual(self.answers(asked), [1])
+                    self.assertEqual(self.answers(submitted), [1])
 
     def outbox(self) -> int:
         return len(self.rows("SELECT FROM outbox"))
 
 
 class IdsGivenAgain(FailingRedisTestCase):
-    """Entries of a lost stream have ids that PostgreSQL knows: from a clock set back, or from the client."""
+    """Entries of a lost stream have ids that PostgreSQL has: from a clock set back, or from the client."""
 
     def test_another_job_under_a_known_id_is_a_job_of_its_own(self) -> None:
         self.start_runtime()
-        known = self.ask("known", at="5000-1")
+        known = self.submit("known", at="5000-1")
         self.wait_for_answers(known)
         letters = [self.add_letter("5000-2", "one")]
 
         for name in ("second", "third"):
             self.redis.flushall()
-            other = self.ask(name, at="5000-1")
+            other = self.submit(name, at="5000-1")
             letters.append(self.add_letter("5000-2", name))
             self.wait_for_answers(other)
             self.wait_until("the letter", lambda: self.entries("runtime:dead_letters"))
@@ -353,7 +353,7 @@ class IdsGivenAgain(FailingRedisTestCase):
 
     def test_the_same_job_under_its_known_id_is_that_job_also_when_an_earlier_release_took_it_over(self) -> None:
         self.start_runtime()
-        now, earlier = self.ask("now", at="5000-1"), self.ask("earlier", at="5000-2")
+        now, earlier = self.submit("now", at="5000-1"), self.submit("earlier", at="5000-2")
         self.wait_for_answers(now, earlier)
         with self.database.connect() as connection:
             connection.execute("UPDATE operations SET entry_digest = NULL WHERE game_id = %s", [earlier])

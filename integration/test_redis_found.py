@@ -96,7 +96,7 @@ class Users(RedisFoundTestCase):
 
     def test_what_a_user_lacks_is_named(self) -> None:
         keys = "~runtime:* ~notification:*"
-        for rules, words in {
+        for rules, texts in {
             f"{keys} +@all": ("SADD rtmanager:outbox:", "GET rtmanager:outbox:"),
             "~* +@all -@scripting": ("EVALSHA", "SCRIPT LOAD"),
             "~* +@all -xautoclaim": ("XAUTOCLAIM runtime:start_jobs runtime:stop_jobs",),
@@ -108,7 +108,7 @@ class Users(RedisFoundTestCase):
             "~*": ("setname",),
         }.items():
             with self.subTest(rules):
-                self.assert_unfit("ACL SETUSER", "~rtmanager:outbox:*", *words, **self.user("poor", rules))
+                self.assert_unfit("ACL SETUSER", "~rtmanager:outbox:*", *texts, **self.user("poor", rules))
         self.assertEqual(self.redis.keys("*"), [], "nothing was changed")
 
     def limited(self, rules: str) -> RedisStreams:
@@ -137,7 +137,7 @@ class Users(RedisFoundTestCase):
                     name = rule[1:].replace("*", "").replace("|", " ")
                     self.assertIn(name.lower(), str(caught.exception).lower().replace("|", " "))
 
-    def test_a_user_who_may_not_trim_deletes_nothing_and_is_told_so(self) -> None:
+    def test_a_user_who_may_not_trim_deletes_nothing_and_that_is_reported(self) -> None:
         key = NAMES[Stream.START_JOBS]
         for number in (1, 2):
             self.redis.xadd(key, {"game_id": "g"}, id=f"{number}-0")
@@ -152,19 +152,19 @@ class Users(RedisFoundTestCase):
                 self.assertIn("can't run this command", trimmed.refused)
         self.assertEqual(self.redis.xlen(key), 2)
 
-    def test_a_login_that_fails_is_told_without_the_password(self) -> None:
+    def test_a_login_that_fails_is_reported_without_the_password(self) -> None:
         self.user("rtmanager", acl_rules(NAMES))
         self.assert_unfit("RTMANAGER_REDIS_USERNAME", **self.as_user("rtmanager", "not-this-one"))
         self.assert_unfit("RTMANAGER_REDIS_USERNAME", **self.as_user("nobody", "not-this-one"))
         self.assertNotIn("not-this-one", self.check(**self.as_user("nobody", "not-this-one"))[1])
 
-    def test_a_right_that_is_taken_while_it_serves_is_told_and_no_result_is_lost(self) -> None:
+    def test_a_right_that_is_taken_while_it_serves_is_reported_and_no_result_is_lost(self) -> None:
         self.start_runtime(**self.user("rtmanager", acl_rules(NAMES)))
-        self.wait_for_answers(self.ask("before"))
+        self.wait_for_answers(self.submit("before"))
         self.redis.execute_command("ACL", "SETUSER", "rtmanager", "-sadd")
-        self.wait_until_readyz_says("redis", "SADD")
-        waits = self.ask("waits")
-        self.wait_until_said("dependency=redis")
+        self.wait_until_readyz_reports("redis", "SADD")
+        waits = self.submit("waits")
+        self.wait_until_logged("dependency=redis")
         self.assertEqual(self.answers(waits), [0])
         self.redis.execute_command("ACL", "SETUSER", "rtmanager", "+sadd")
         self.wait_for_answers(waits)
@@ -190,7 +190,7 @@ class Kinds(FoundTestCase):
         sentinel.wait_for_log("Sentinel ID")
         self.assert_unfit("Sentinel", "not supported", REDIS_MASTER_ADDR=f"127.0.0.1:{port}")
 
-    def test_a_command_that_was_renamed_is_told(self) -> None:
+    def test_a_command_that_was_renamed_is_reported(self) -> None:
         server = self.own(start_redis(settings={"rename-command": "XAUTOCLAIM other"}))
         self.assert_unfit("XAUTOCLAIM", "rename-command", REDIS_MASTER_ADDR=server.address)
 
@@ -198,15 +198,15 @@ class Kinds(FoundTestCase):
 class Refusing(RedisFoundTestCase):
     """Redis answers, and rejects writes: `check` reports it, and `serve` waits until it accepts them."""
 
-    def assert_waited_for(self, *words: str) -> None:
-        code, said = self.check()
-        self.assertEqual((code, said.count("FAILED")), (1, 1), said)
-        self.assertIn("remedy: ", said)
+    def assert_waited_for(self, *texts: str) -> None:
+        code, output = self.check()
+        self.assertEqual((code, output.count("FAILED")), (1, 1), output)
+        self.assertIn("remedy: ", output)
         self.start_runtime()
-        self.wait_until_readyz_says("redis", *words)
-        for word in words:
-            self.assertIn(word, said)
-        self.assertTrue(self.said("redis takes no writes, waiting for it", "remedy: "))
+        self.wait_until_readyz_reports("redis", *texts)
+        for text in texts:
+            self.assertIn(text, output)
+        self.assertTrue(self.lines_logged("redis takes no writes, waiting for it", "remedy: "))
 
     def test_full_memory(self) -> None:
         self.redis.config_set("maxmemory", 1)
@@ -231,11 +231,11 @@ class Refusing(RedisFoundTestCase):
 
     def test_clients_that_are_paused(self) -> None:
         self.addCleanup(self.redis.execute_command, "CLIENT", "UNPAUSE")
-        for which, words in (("ALL", "answers no command in time"), ("WRITE", "to no write")):
+        for which, text in (("ALL", "answers no command in time"), ("WRITE", "to no write")):
             # Not for ever: UNPAUSE itself waits for the end of ALL.
             self.redis.execute_command("CLIENT", "PAUSE", 5_000 if which == "ALL" else 600_000, which)
-            code, said = self.check()
-            self.assertEqual((code, words in said, "CLIENT UNPAUSE" in said), (1, True, True), said)
+            code, output = self.check()
+            self.assertEqual((code, text in output, "CLIENT UNPAUSE" in output), (1, True, True), output)
         self.start_runtime()
         self.redis.execute_command("CLIENT", "UNPAUSE")
         self.assert_serves()
@@ -243,21 +243,21 @@ class Refusing(RedisFoundTestCase):
     def test_a_policy_that_removes_streams_is_warned_of(self) -> None:
         self.redis.config_set("maxmemory-policy", "allkeys-lru")
         self.addCleanup(self.redis.config_set, "maxmemory-policy", "noeviction")
-        code, said = self.check()
-        self.assertEqual(code, 0, said)
-        self.assertRegex(said, "warning redis +maxmemory-policy is allkeys-lru.*remedy: ")
+        code, output = self.check()
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, "warning redis +maxmemory-policy is allkeys-lru.*remedy: ")
         self.start_runtime()
         self.assert_serves()
-        self.assertEqual(len(self.said("redis can be used, but not as it should be", "maxmemory-policy")), 1)
+        self.assertEqual(len(self.lines_logged("redis can be used, but not as it should be", "maxmemory-policy")), 1)
 
-    def test_answers_that_are_cut_off_are_told_as_such(self) -> None:
+    def test_answers_that_are_cut_off_are_reported_as_such(self) -> None:
         self.start_runtime()
-        self.wait_for_answers(self.ask("before"))
+        self.wait_for_answers(self.submit("before"))
         self.redis.config_set("client-output-buffer-limit", "normal 20000 20000 1")
         self.addCleanup(self.redis.config_set, "client-output-buffer-limit", "normal 0 0 0")
-        waits = self.ask("waits")
-        self.wait_until_said("worker=ingest", "client-output-buffer-limit")
-        self.wait_until_readyz_says("redis", "ends the connection at each read")
+        waits = self.submit("waits")
+        self.wait_until_logged("worker=ingest", "client-output-buffer-limit")
+        self.wait_until_readyz_reports("redis", "ends the connection at each read")
         self.redis.config_set("client-output-buffer-limit", "normal 0 0 0")
         self.wait_for_answers(waits)
         self.assert_serves()
@@ -270,20 +270,20 @@ class Strangers(FoundTestCase):
             address = f"{scheme}{postgres.host}:{postgres.port}"
             self.assert_unfit("PostgreSQL answers there", f"{postgres.port}", REDIS_MASTER_ADDR=address)
 
-    def test_a_server_that_says_nothing_is_told(self) -> None:
+    def test_a_silent_server_is_reported(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             address = f"127.0.0.1:{silent.getsockname()[1]}"
             self.assert_unfit("accepts connections and says nothing", address, REDIS_MASTER_ADDR=address)
 
-    def test_another_server_that_takes_the_port_while_it_serves_is_told(self) -> None:
+    def test_another_server_that_takes_the_port_while_it_serves_is_reported(self) -> None:
         redis, postgres = self.services.redis, self.services.postgres
         way = self.own(faults.before((redis.host, redis.port)))
         self.start_runtime(REDIS_MASTER_ADDR=f"{way.host}:{way.port}")
         self.assert_serves()
         way.lead_to((postgres.host, postgres.port))
         way.cut()
-        self.wait_until_readyz_says("PostgreSQL answers there")
-        waits = self.ask("waits")
+        self.wait_until_readyz_reports("PostgreSQL answers there")
+        waits = self.submit("waits")
         way.lead_to((redis.host, redis.port))
         self.wait_for_answers(waits)
         self.assert_serves()
@@ -313,14 +313,14 @@ class Encrypted(RedisFoundTestCase):
             self.assert_unfit("RTMANAGER_REDIS_TLS_CA", **self.trusting(REDIS_TLS_CA=str(stranger.ca)))
         self.assert_unfit("speaks TLS only", "rediss://", REDIS_MASTER_ADDR=encrypted.removeprefix("rediss://"))
         # It takes the whole timeout for a silent Redis, so it runs once.
-        code, said = self.check(**self.trusting(REDIS_MASTER_ADDR=f"rediss://{plain}"))
-        self.assertEqual((code, "speaks no TLS" in said, "write redis://" in said), (1, True, True), said)
+        code, output = self.check(**self.trusting(REDIS_MASTER_ADDR=f"rediss://{plain}"))
+        self.assertEqual((code, "speaks no TLS" in output, "write redis://" in output), (1, True, True), output)
         self.assert_unfit("cannot be read", "RTMANAGER_REDIS_TLS_CA", **self.trusting(REDIS_TLS_CA="/nowhere/ca.pem"))
         key = {"REDIS_TLS_CERT": str(self.authority.ca), "REDIS_TLS_KEY": str(self.authority.issue("other").key)}
         self.assert_unfit("files for TLS", **self.trusting(**key))
 
-    def test_a_certificate_that_expired_or_is_for_another_host_is_told(self) -> None:
-        for name, hosts, days, word in (
+    def test_a_certificate_that_expired_or_is_for_another_host_is_reported(self) -> None:
+        for name, hosts, days, text in (
             ("expired", ("127.0.0.1",), -1, "expired"),
             ("elsewhere", ("elsewhere.example",), 2, "subjectAltName"),
         ):
@@ -328,9 +328,9 @@ class Encrypted(RedisFoundTestCase):
                 self.subTest(name),
                 start_redis(tls=RedisTls(self.authority, self.authority.issue(name, hosts, days))) as it,
             ):
-                self.assert_unfit(word, **self.trusting(REDIS_MASTER_ADDR=it.tls_address))
+                self.assert_unfit(text, **self.trusting(REDIS_MASTER_ADDR=it.tls_address))
 
-    def test_a_server_that_wants_a_certificate_of_ours_gets_one(self) -> None:
+    def test_a_server_that_requires_a_certificate_of_ours_gets_one(self) -> None:
         server = self.authority.issue("strict", ("127.0.0.1",))
         with start_redis(tls=RedisTls(self.authority, server, clients_have_one=True)) as strict:
             where = self.trusting(REDIS_MASTER_ADDR=strict.tls_address)

@@ -26,7 +26,7 @@ def setUpModule() -> None:
 
 
 @contextmanager
-def saying(answer: bytes) -> Iterator[str]:
+def answering_with(answer: bytes) -> Iterator[str]:
     """The address of a server that sends this answer to any data, or nothing if it is empty."""
 
     def answer_all(line: socket.socket) -> None:
@@ -52,8 +52,8 @@ class RemediesTestCase(PostgresFoundTestCase):
     def assert_remedy(self, name: str, cause: str, remedy: str, **changes: str) -> None:
         """The check fails for this cause, and its message contains this remedy and no other."""
         with self.subTest(cause):
-            code, said = self.check(**changes)
-            lines = said.replace("\n" + " " * 20, " ").splitlines()
+            code, output = self.check(**changes)
+            lines = output.replace("\n" + " " * 20, " ").splitlines()
             [line] = [each for each in lines if each.startswith(f"FAILED  {name:<10}")]
             self.assertEqual(code, 1)
             self.assertRegex(line, cause)
@@ -73,7 +73,7 @@ class Postgres(RemediesTestCase):
             (starting, "Das Datenbanksystem startet", "wait until it takes connections", "&sslmode=disable"),
             (b"", "does not answer: connection timeout", "are host and port of .*_DSN right", ""),
         ):
-            with saying(answer) as at:
+            with answering_with(answer) as at:
                 self.assert_remedy("postgres", cause, remedy, POSTGRES_PRIMARY_DSN=self.dsn(at) + more)
         self.assert_remedy("postgres", "resolve host", "resolver know it", POSTGRES_PRIMARY_DSN=self.dsn(NOWHERE))
         refused = self.dsn(f"127.0.0.1:{free_port()}")
@@ -109,7 +109,7 @@ class RedisAndDocker(RemediesTestCase):
             (b"-DENIED Redis is running in protected mode\r\n", "protected mode", "set a password or bind"),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server answers there", "another program than Redis"),
         ):
-            with saying(answer) as at:
+            with answering_with(answer) as at:
                 self.assert_remedy("redis", cause, remedy, REDIS_MASTER_ADDR=at)
         nowhere, refused = f"{NOWHERE}:6379", f"127.0.0.1:{free_port()}"
         self.assert_remedy("redis", "Name or service not known", "resolver know it", REDIS_MASTER_ADDR=nowhere)
@@ -139,31 +139,31 @@ class RedisAndDocker(RemediesTestCase):
             self.assert_remedy("docker", cause, remedy, DOCKER_HOST=host)
         for status, cause in ((404, "answered 404"), (503, "cannot serve now")):
             page = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
-            with saying(page) as at:
+            with answering_with(page) as at:
                 self.assert_remedy("docker", cause, "no proxy answers in its place", DOCKER_HOST=f"tcp://{at}")
 
 
 class StateRoots(CommandTestCase):
-    def assert_refused(self, *words: str, before: tuple[str, ...] = (), **changes: str) -> None:
-        _, said = self.command("check", self.environment(**changes), "--json", only_stdout=True, before=before)
-        [root] = [each for each in json.loads(said)["checks"] if each["name"] == "state root"]
+    def assert_refused(self, *texts: str, before: tuple[str, ...] = (), **changes: str) -> None:
+        _, output = self.command("check", self.environment(**changes), "--json", only_stdout=True, before=before)
+        [root] = [each for each in json.loads(output)["checks"] if each["name"] == "state root"]
         self.assertEqual((root["ok"], root["remedy"]), (False, ""), root)
-        for word in words:
-            self.assertIn(word, root["message"])
+        for text in texts:
+            self.assertIn(text, root["message"])
 
     def test_each_cause_has_its_remedy(self) -> None:
         base = self.state_root.directory
         (base / "file").write_text("no directory")
         (base / "link").symlink_to(base)
         (base / "up").symlink_to("/")
-        for name, words in {
+        for name, text in {
             "nowhere": "create it, or correct RTMANAGER_GAME_STATE_ROOT",
             "file": "move away what stands there",
             "link": "put the directory itself there",
             "up/etc": "lead to /etc, which is the system's",
         }.items():
             with self.subTest(name):
-                self.assert_refused(words, GAME_STATE_ROOT=str(base / name))
+                self.assert_refused(text, GAME_STATE_ROOT=str(base / name))
 
     def test_a_file_system_that_is_read_only(self) -> None:
         script = 'mount -t tmpfs -o ro none "$1" && shift && exec "$@"'
@@ -172,7 +172,7 @@ class StateRoots(CommandTestCase):
 
 
 class PlainUser(CommandTestCase):
-    def test_a_user_who_may_use_neither_the_socket_nor_the_root_is_told_how_to(self) -> None:
+    def test_a_user_who_may_use_neither_the_socket_nor_the_root_gets_the_remedy(self) -> None:
         plain_user.check()
         games = self.state_root.folder("games")
         run = plain_user.python(

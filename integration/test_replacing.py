@@ -16,7 +16,7 @@ from rtmanager.fakes import tiny_image
 OURS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
 #: An architecture that no Docker host of the tests has.
 FOREIGN = "s390x"
-ASK = "import urllib.request as r; print(r.urlopen('http://galaxy-game-{}:8080/healthz', timeout=5).status)"
+PROBE = "import urllib.request as r; print(r.urlopen('http://galaxy-game-{}:8080/healthz', timeout=5).status)"
 
 
 def setUpModule() -> None:
@@ -156,11 +156,11 @@ class Done(ReplacingTestCase):
     def test_the_new_container_is_reached_under_the_games_name(self) -> None:
         self.start()
         other = f"{self.game_id}-o"
-        asking = self.post("start", {"image_ref": self.engine.ref}, game_id=other)["current_container_id"]
+        client_id = self.post("start", {"image_ref": self.engine.ref}, game_id=other)["current_container_id"]
         for operation in (self.restart, self.patch):
             container_id = self.succeed(operation())["current_container_id"]
             self.engine_call("GET", "/healthz")  # it answers
-            made = self.docker.exec_create(asking, ["python3", "-c", ASK.format(self.game_id)])
+            made = self.docker.exec_create(client_id, ["python3", "-c", PROBE.format(self.game_id)])
             self.assertEqual(self.docker.exec_start(made["Id"]).strip(), b"200")
             [container] = self.containers()
             self.assertEqual((container["Id"], container["Name"]), (container_id, f"/galaxy-game-{self.game_id}"))
@@ -199,7 +199,7 @@ class Leftovers(ReplacingTestCase):
         self.assertTrue(self.is_gone(left))
         self.assertEqual(len(self.containers()), 1)
 
-    def test_a_pass_removes_it_and_says_nothing_of_the_game(self) -> None:
+    def test_a_pass_removes_it_and_reports_nothing_of_the_game(self) -> None:
         before = self.start(RECONCILE_INTERVAL="1s")
         left = self.left_behind()
         self.wait_until("the removal", lambda: self.is_gone(left))

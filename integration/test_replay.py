@@ -17,7 +17,7 @@ def setUpModule() -> None:
     start_services()
 
 
-class AskedTwice(RuntimeTestCase):
+class RequestedTwice(RuntimeTestCase):
     def test_a_second_start_job_and_a_second_stop_job_are_replays(self) -> None:
         self.start_runtime()
         for add in (self.add_start_job, self.add_start_job, self.add_stop_job, self.add_stop_job):
@@ -83,7 +83,7 @@ class GivenOutTwice(RuntimeTestCase):
         # Another thread acknowledges answered entries, and may be a moment behind.
         self.wait_until("this time to arrive", lambda: not self.redis.xpending("runtime:start_jobs", GROUP)["pending"])
 
-    def test_a_failed_job_whose_acknowledgement_was_lost_is_told_once(self) -> None:
+    def test_a_failed_job_whose_acknowledgement_was_lost_is_published_once(self) -> None:
         self.start_runtime()
         entry_id = self.add_start_job("NOT an image")
         self.results()

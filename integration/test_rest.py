@@ -139,7 +139,7 @@ class HalfWay(ProxiedTestCase):
 
 
 class Answers(RestTestCase):
-    def ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, Any]:
+    def request(self, method: str, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, Any]:
         """An exchange with only the given headers."""
         connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=30)
         try:
@@ -165,7 +165,7 @@ class Answers(RestTestCase):
             ("PUT", "/healthz", 405),
         ):
             with self.subTest(path):
-                answer, body = self.ask(method, path, {})
+                answer, body = self.request(method, path, {})
                 self.assertEqual((answer.status, answer.headers["Content-Type"]), (status, JSON))
                 if status != 200:
                     self.assertEqual((list(body), list(body["error"])), (["error"], ["code", "message"]))
@@ -174,7 +174,7 @@ class Answers(RestTestCase):
     def test_the_caller_is_the_source_of_the_operation(self) -> None:
         path = f"/api/v1/internal/runtimes/{self.game_id}/stop"
         for headers in ({"X-Galaxy-Caller": "gm"}, {"X-Galaxy-Caller": "admin"}, {"X-Galaxy-Caller": "GM?"}, {}):
-            self.assertEqual(self.ask("POST", path, headers)[0].status, 404)
+            self.assertEqual(self.request("POST", path, headers)[0].status, 404)
 
         sources = [row["op_source"] for row in self.log_rows()]
         self.assertEqual(sources, ["gm_rest", "admin_rest", "admin_rest", "admin_rest"])
@@ -182,14 +182,14 @@ class Answers(RestTestCase):
     def test_the_id_of_a_request_comes_back_and_is_the_source_ref_of_its_operation(self) -> None:
         path = f"/api/v1/internal/runtimes/{self.game_id}/stop"
         given = ("turn-17.a_b", "not an id", "")
-        answered = [self.ask("POST", path, {"X-Request-Id": each})[0].headers["X-Request-Id"] for each in given]
+        answered = [self.request("POST", path, {"X-Request-Id": each})[0].headers["X-Request-Id"] for each in given]
 
         self.assertEqual(answered[0], "turn-17.a_b")
         self.assertNotIn("not an id", answered)
         self.assertEqual(len(set(answered)), 3)
         self.assertEqual([row["source_ref"] for row in self.log_rows()], [f"rest:{each}" for each in answered])
 
-    def test_readiness_names_what_does_not_answer_and_liveness_asks_nobody(self) -> None:
+    def test_readiness_names_what_does_not_answer_and_liveness_queries_nothing(self) -> None:
         ready = (200, {"status": "ready"})
         self.wait_until("readiness", lambda: web.call("GET", f"{self.base_url}/readyz") == ready)
         self.network.remove()

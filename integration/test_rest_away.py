@@ -31,10 +31,10 @@ class Away(ProxiedTestCase):
             "cleanup": ("DELETE", "/container", None),
         }
         with ThreadPoolExecutor(len(calls)) as threads:
-            asked = {name: threads.submit(self.call, *call) for name, call in calls.items()}
-        return {name: each.result() for name, each in asked.items()}
+            pending = {name: threads.submit(self.call, *call) for name, call in calls.items()}
+        return {name: each.result() for name, each in pending.items()}
 
-    def looks(self) -> dict[str, Answer]:
+    def queries(self) -> dict[str, Answer]:
         """The answers of the reads."""
         runtimes = f"{self.base_url}/api/v1/internal/runtimes"
         with ThreadPoolExecutor(2) as threads:
@@ -80,7 +80,7 @@ class Away(ProxiedTestCase):
         }
 
         self.assert_unavailable(answers, "docker")
-        self.assertEqual([answer[0] for answer in self.looks().values()], [200, 200])
+        self.assertEqual([answer[0] for answer in self.queries().values()], [200, 200])
         self.assert_not_ready("docker", "network")
         self.docker_proxy.pass_on()
         self.assert_untouched()
@@ -93,7 +93,7 @@ class Away(ProxiedTestCase):
     def test_without_postgres_all_but_liveness_is_unavailable(self) -> None:
         self.postgres_proxy.refuse()
 
-        self.assert_unavailable({**self.operations(), **self.looks()}, "postgres")
+        self.assert_unavailable({**self.operations(), **self.queries()}, "postgres")
         self.assert_not_ready("postgres")
 
         self.postgres_proxy.pass_on()
@@ -101,11 +101,11 @@ class Away(ProxiedTestCase):
         self.assert_untouched()
         self.assertEqual(len(self.log_rows()), 1, "nothing was accepted")
 
-    def test_without_redis_no_operation_is_accepted_and_what_is_known_is_told(self) -> None:
+    def test_without_redis_no_operation_is_accepted_and_what_is_known_is_returned(self) -> None:
         self.redis_proxy.refuse()
 
         self.assert_unavailable(self.operations(), "redis")
-        self.assertEqual([answer[0] for answer in self.looks().values()], [200, 200])
+        self.assertEqual([answer[0] for answer in self.queries().values()], [200, 200])
         self.assert_not_ready("redis")
 
         self.redis_proxy.pass_on()

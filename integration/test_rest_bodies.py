@@ -76,7 +76,7 @@ class Bodies(RuntimeTestCase):
             with self.subTest(body=body):
                 self.refused(self.send("POST", "/restart", body), 404, "not_found")
 
-    def test_a_look_and_a_cleanup_take_no_body_at_all(self) -> None:
+    def test_a_read_and_a_cleanup_take_no_body_at_all(self) -> None:
         self.assert_refused_without_a_trace("DELETE", "/container", [b"{}", b"x"])
         self.assert_refused_without_a_trace("GET", "", [b"{}", b"x"])
 

@@ -84,14 +84,14 @@ class Lists(RuntimeTestCase):
         with self.services.database.connect() as connection, connection.cursor() as cursor:
             cursor.executemany(insert.encode(), games)
 
-    def ask(self, **query: object) -> tuple[int, Any]:
+    def request_page(self, **query: object) -> tuple[int, Any]:
         return web.call("GET", f"{self.base_url}/api/v1/internal/runtimes?{urlencode(query)}")
 
     def pages(self, **query: object) -> list[list[str]]:
         """The game ids page by page, as a client reads them."""
         found: list[list[str]] = []
         while True:
-            page = self.succeed(self.ask(**query))
+            page = self.succeed(self.request_page(**query))
             self.assertEqual(set(page), {"items", "next_cursor"})
             found.append([item["game_id"] for item in page["items"]])
             if page["next_cursor"] is None:
@@ -99,7 +99,7 @@ class Lists(RuntimeTestCase):
             query["cursor"] = page["next_cursor"]
 
     def test_without_records_the_list_is_empty(self) -> None:
-        self.assertEqual(self.ask(), (200, {"items": [], "next_cursor": None}))
+        self.assertEqual(self.request_page(), (200, {"items": [], "next_cursor": None}))
 
     def test_records_are_listed_by_status(self) -> None:
         self.put(("a", "running"), ("b", "stopped"), ("c", "removed"), ("d", "running"))
@@ -107,7 +107,7 @@ class Lists(RuntimeTestCase):
         for status, games in (("running", ["a", "d"]), ("stopped", ["b"]), ("removed", ["c"])):
             self.assertEqual(self.pages(status=status), [games])
         self.assertEqual(self.pages(), [["a", "b", "c", "d"]])
-        self.assertEqual(tuple(self.succeed(self.ask())["items"][0]), FIELDS)
+        self.assertEqual(tuple(self.succeed(self.request_page())["items"][0]), FIELDS)
 
     def test_pages_together_are_the_whole_in_the_order_of_the_ids(self) -> None:
         games = ["0", "B", "a", "a-1", "a_1", "aa", "z"]
@@ -120,22 +120,22 @@ class Lists(RuntimeTestCase):
 
     def test_a_page_shows_what_came_behind_it_and_misses_nothing_that_was_there(self) -> None:
         self.put(("b", "running"), ("d", "running"))
-        cursor = self.succeed(self.ask(limit=1))["next_cursor"]
+        cursor = self.succeed(self.request_page(limit=1))["next_cursor"]
         self.put(("a", "running"), ("c", "running"))
 
-        rest = self.succeed(self.ask(cursor=cursor))["items"]
+        rest = self.succeed(self.request_page(cursor=cursor))["items"]
 
         self.assertEqual([item["game_id"] for item in rest], ["c", "d"])
 
-    def test_a_page_holds_a_hundred_records_unless_asked_otherwise_and_a_thousand_at_most(self) -> None:
+    def test_a_page_holds_a_hundred_records_unless_requested_otherwise_and_a_thousand_at_most(self) -> None:
         self.put(*((f"g{number:04}", "stopped") for number in range(1001)))
 
         self.assertEqual([len(page) for page in self.pages(limit=1000)], [1000, 1])
-        self.assertEqual(len(self.succeed(self.ask())["items"]), 100)
+        self.assertEqual(len(self.succeed(self.request_page())["items"]), 100)
 
     def test_a_query_that_cannot_be_meant_is_refused(self) -> None:
         self.put(("a", "running"), ("b", "running"))
-        cursor = self.succeed(self.ask(limit=1))["next_cursor"]
+        cursor = self.succeed(self.request_page(limit=1))["next_cursor"]
         for query in (
             *(f"limit={limit}" for limit in ("0", "-1", "1001", "1.5", "many", "", "9" * 30)),
             *(f"status={status}" for status in ("Running", "paused", "")),

@@ -113,7 +113,7 @@ class Schema(CommandTestCase):
         self.assertEqual(web.call("GET", f"{self.base_url}/api/v1/internal/runtimes")[0], 200)
         self.assertIn("999", self.log.read_text())
 
-    def test_a_schema_that_is_missing_is_told_with_its_remedy_and_not_created(self) -> None:
+    def test_a_schema_that_is_missing_is_reported_with_its_remedy_and_not_created(self) -> None:
         dsn = self.services.database.dsn.replace("search_path%3Drtmanager", "search_path%3Dmissing")
 
         with self.assertRaises(RuntimeManagerError) as caught:
@@ -122,7 +122,7 @@ class Schema(CommandTestCase):
         self.assertIn("CREATE SCHEMA missing", str(caught.exception))
         self.assertEqual(self.rows("SELECT FROM pg_namespace WHERE nspname = 'missing'"), [])
 
-    def test_a_migration_that_fails_is_told_and_leaves_the_schema_as_it_was(self) -> None:
+    def test_a_migration_that_fails_is_reported_and_leaves_the_schema_as_it_was(self) -> None:
         self.begin_anew()
         self.addCleanup(self.begin_anew)
         with self.services.database.connect() as connection:
@@ -166,6 +166,6 @@ class Schema(CommandTestCase):
         ended = self.commands("migrate", self.environment(), self.environment())
 
         self.assertEqual([code for code, _ in ended], [0, 0])
-        said = sorted(output for _, output in ended)
+        outputs = sorted(output for _, output in ended)
         applied = f"applied: {', '.join(each.name for each in known_migrations())}\n"
-        self.assertEqual(said, [applied, "nothing to apply, the schema is up to date\n"])
+        self.assertEqual(outputs, [applied, "nothing to apply, the schema is up to date\n"])

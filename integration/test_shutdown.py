@@ -31,7 +31,7 @@ class Signals(RuntimeTestCase):
         super().setUpClass()
         as_in_a_terminal(cls)
 
-    def test_a_process_that_is_told_to_end_leaves_its_games_running_and_exits_0(self) -> None:
+    def test_a_process_that_is_signalled_to_end_leaves_its_games_running_and_exits_0(self) -> None:
         """The third is frozen when the signal comes, and handles it after the thaw."""
         ways = (("TERM",), ("INT",), ("STOP", "TERM", "CONT"), ("USR1", "USR2", "HUP"))
         with ThreadPoolExecutor(len(ways)) as threads:
@@ -64,7 +64,7 @@ class Stop(RuntimeTestCase):
         self.wait_until("the stop to begin", lambda: self.rows("SELECT FROM operations WHERE state = 'running'"))
         return str(started["current_container_id"])
 
-    def test_what_runs_may_end_and_is_told_and_nothing_new_is_taken(self) -> None:
+    def test_what_runs_may_end_and_is_published_and_nothing_new_is_taken(self) -> None:
         live = self.start_patient(SHUTDOWN_TIMEOUT="60s")
         container_id = self.stopping()
         with ThreadPoolExecutor(1) as threads:

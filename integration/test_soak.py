@@ -104,16 +104,16 @@ class Soak(ProxiedTestCase, WatchedTestCase):
 
     def report(self, interference: Interference) -> None:
         """Print the steps and the observations."""
-        told: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for each in self.entries("runtime:health_events"):
-            told[each["event_type"]] = told.get(each["event_type"], 0) + 1
+            counts[each["event_type"]] = counts.get(each["event_type"], 0) + 1
         found = {
             "seed": self.seed,
             "minutes": self.minutes,
             "games": len(self.games),
             "interference": dict(interference.done),
             "jobs": interference.jobs,
-            "health events": told,
+            "health events": counts,
             "managers": [_quarters([sample[index] for sample in self.samples]) for index in range(2)],
         }
         folder = Path("artifacts")

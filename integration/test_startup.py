@@ -39,15 +39,15 @@ def taken_address(*, listening: bool) -> Iterator[str]:
 class Refusals(RuntimeTestCase):
     """A failed start names the dependency and the error in one line, and leaves nothing running."""
 
-    def assert_refused(self, *words: str, **changes: str) -> None:
+    def assert_refused(self, *texts: str, **changes: str) -> None:
         before = threading.enumerate()
-        with self.subTest(words=words):
+        with self.subTest(texts=texts):
             with self.assertRaises(RuntimeManagerError) as caught:
                 self.start_runtime(**changes)
             message = str(caught.exception)
             self.assertEqual(message.splitlines(), [message])
-            for word in words:
-                self.assertIn(word, message)
+            for text in texts:
+                self.assertIn(text, message)
             self.assertNotIn(SECRET, message)
             self.assertEqual(set(threading.enumerate()) - set(before), set())
 
@@ -65,25 +65,25 @@ class Refusals(RuntimeTestCase):
         self.assert_refused("postgres", "nobody", POSTGRES_PRIMARY_DSN=dsn)
         self.assert_refused("redis", REDIS_PASSWORD=SECRET)
 
-    def test_a_network_that_is_missing_is_told_with_its_remedy_and_not_created(self) -> None:
+    def test_a_network_that_is_missing_is_reported_with_its_remedy_and_not_created(self) -> None:
         missing = f"{self.network.name}-not"
         self.assert_refused(f"docker network create {missing}", DOCKER_NETWORK=missing)
         self.assertEqual(self.docker.networks(names=[missing]), [])
 
-    def test_a_state_root_that_cannot_be_used_is_told(self) -> None:
+    def test_a_state_root_that_cannot_be_used_is_reported(self) -> None:
         file = self.state_root.directory / "file"
         file.write_text("no directory")
         self.assert_refused("state root", "/nowhere/games", GAME_STATE_ROOT="/nowhere/games")
         self.assert_refused("state root", str(file), GAME_STATE_ROOT=str(file))
         self.assertEqual(file.read_text(), "no directory")
 
-    def test_an_address_in_use_is_told(self) -> None:
+    def test_an_address_in_use_is_reported(self) -> None:
         with taken_address(listening=True) as taken:
             self.assert_refused(taken, "in use", INTERNAL_HTTP_ADDR=taken)
 
 
 class Commands(CommandTestCase):
-    def test_every_fault_of_the_environment_is_told_at_once_and_the_process_exits_2(self) -> None:
+    def test_every_fault_of_the_environment_is_reported_at_once_and_the_process_exits_2(self) -> None:
         bad = {
             "RTMANAGER_POSTGRES_PRIMARY_DSN": f"postgresql://u:{SECRET}@h/db?nonsense=1",
             "RTMANAGER_REDIS_MASTER_ADDR": "redis",
@@ -107,11 +107,11 @@ class Commands(CommandTestCase):
         code, output = self.command("serve", self.environment(DOCKER_NETWORK=f"{self.network.name}-not"))
 
         [line] = output.splitlines()
-        told = json.loads(line)
-        self.assertEqual((code, told["level"], told["message"]), (1, "error", "cannot start"))
-        self.assertIn("docker network create", told["error"])
+        logged = json.loads(line)
+        self.assertEqual((code, logged["level"], logged["message"]), (1, "error", "cannot start"))
+        self.assertIn("docker network create", logged["error"])
 
-    def test_check_asks_every_dependency_and_exits_1_when_one_fails(self) -> None:
+    def test_check_probes_every_dependency_and_exits_1_when_one_fails(self) -> None:
         missing = f"{self.network.name}-not"
         good, bad = self.commands("check", self.environment(), self.environment(DOCKER_NETWORK=missing))
 

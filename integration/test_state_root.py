@@ -128,7 +128,7 @@ class Room(StateRootTestCase):
             each.unlink(missing_ok=True)
         self.assert_mended(before)
 
-    def test_jobs_that_it_fails_are_all_answered_and_told_within_the_limit_of_a_minute(self) -> None:
+    def test_jobs_that_it_fails_are_all_answered_and_published_within_the_limit_of_a_minute(self) -> None:
         self.start_runtime(INTENTS_PER_MINUTE="2")
         self.fill()
         games = [f"{self.game_id}-{number}" for number in range(6)]

@@ -255,12 +255,12 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
             self.services.empty(keep=[MIGRATIONS])
             together = Barrier(6, timeout=10)
 
-            def ask(_number: int, together: Barrier = together) -> str:
+            def read(_number: int, together: Barrier = together) -> str:
                 together.wait()
                 return PostgresDaemons(self.database).deployment_id()
 
             with ThreadPoolExecutor(6) as threads:
-                self.assertEqual(len(set(threads.map(ask, range(6)))), 1)
+                self.assertEqual(len(set(threads.map(read, range(6)))), 1)
 
     def test_a_turn_is_taken_by_one(self) -> None:
         together = Barrier(2, timeout=10)
@@ -333,7 +333,7 @@ class OddRowsTest(InPostgres):
                 lock.accept_alone(jobs[2])
             self.assertCountEqual([each.game_id for each in store.queue(1).claim(9)], ["g1", "g3"])
 
-    def test_what_stands_against_each_operation_is_told_from_what_stands_against_one(self) -> None:
+    def test_what_stands_against_each_operation_is_distinguished_from_what_stands_against_one(self) -> None:
         store = self.make()
         # The change, its reversal, and why no operation is claimed; empty where others are.
         changes = (
@@ -446,7 +446,7 @@ class OddRowsTest(InPostgres):
         years = [each.last_op_at.year for each in found]
         self.assertEqual(years, [9999, 1, 9999, 1, 2026])
 
-    def test_what_postgres_says_no_to_is_refused_and_what_it_cannot_do_now_is_silence(self) -> None:
+    def test_what_postgres_rejects_is_refused_and_what_it_cannot_do_now_is_silence(self) -> None:
         from rtmanager.adapters.postgres.answers import SILENCE
 
         self.make()
@@ -692,7 +692,7 @@ class GivenUpTest(InPostgres):
         thread.join()
         self.assertEqual(self.other.execute("SELECT 1").fetchone(), (1,))
 
-    def test_too_many_that_do_not_end_are_told(self) -> None:
+    def test_too_many_that_do_not_end_are_reported(self) -> None:
         from rtmanager.adapters.postgres.session import GivenUp, SessionUnusable
 
         given_up = GivenUp(0)
@@ -710,7 +710,7 @@ class IdleConnectionTest(InPostgres):
 
     OTHERS = "FROM pg_stat_activity WHERE application_name = 'rtmanager' AND pid <> pg_backend_pid()"
 
-    def test_one_that_the_server_has_ended_is_replaced_and_nobody_hears_of_it(self) -> None:
+    def test_one_that_the_server_has_ended_is_replaced_and_nobody_notices(self) -> None:
         records = self.make().records()
         with self.services.database.connect() as administrator:
             for read in (records.get, records.get_as_json, records.get):
@@ -762,7 +762,7 @@ class TextsTest(InPostgres):
             self.connection.texts(self.SAME, ["a\0b"])
         self.assertEqual(self.connection.texts(self.SAME, ["a"]), [b"a"])
 
-    def test_what_postgresql_has_against_a_statement_is_said(self) -> None:
+    def test_what_postgresql_has_against_a_statement_is_reported(self) -> None:
         from psycopg import errors
 
         with self.assertRaisesRegex(errors.DivisionByZero, "division by zero"):
@@ -816,7 +816,7 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
             rows = [connection.execute(insert, (stream, each)).fetchone() for each in fields]
         return {row["id"] for row in rows if row}
 
-    def look(self, limit: int = 100, size: int = 1 << 20) -> tuple[list[Message], dict[int, str]]:
+    def outbox_page(self, limit: int = 100, size: int = 1 << 20) -> tuple[list[Message], dict[int, str]]:
         with self.store.outbox().lease() as lease:
             assert lease is not None
             return [each.message for each in lease.due(limit, size)], dict(lease.unreadable)
@@ -829,24 +829,24 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
             *(f'["{large}"]', f'"{large}"', f'{{"a": "\\ud800{large}"}}', f'{{"a": "\\u0000{large}"}}'),
         )
         messages = self.promise(1, 2)
-        self.assertEqual(self.look(), (messages, dict.fromkeys(odd, "job_results")))
+        self.assertEqual(self.outbox_page(), (messages, dict.fromkeys(odd, "job_results")))
         # These are accepted.
         self.add('{"a": "\\ud83d\\ude00", "": "", "b": "1", "b": "2"}')
-        self.assertEqual(self.look()[0][-1].fields, {"a": "\U0001f600", "": "", "b": "2"})
+        self.assertEqual(self.outbox_page()[0][-1].fields, {"a": "\U0001f600", "": "", "b": "2"})
 
     def test_more_than_a_batch_of_them_holds_up_nothing(self) -> None:
         odd = self.add(*["[]"] * 7)
         messages = self.promise(1, 2, 3)
-        self.assertEqual(self.look(limit=2), (messages[:2], dict.fromkeys(odd, "job_results")))
+        self.assertEqual(self.outbox_page(limit=2), (messages[:2], dict.fromkeys(odd, "job_results")))
         self.add(*[f'["{"x" * 2000}"]'] * 7, stream="dead_letters")
-        self.assertEqual(self.look(size=1024)[0], messages)
+        self.assertEqual(self.outbox_page(size=1024)[0], messages)
 
     def test_one_that_is_mended_is_due(self) -> None:
         [odd] = self.add("[1]")
-        self.assertEqual(self.look(), ([], {odd: "job_results"}))
+        self.assertEqual(self.outbox_page(), ([], {odd: "job_results"}))
         with self.database.transaction("test") as connection:
             connection.execute(b"""UPDATE outbox SET fields = '{"n": "1"}'""")
-        self.assertEqual(self.look(), ([Message(Stream.JOB_RESULTS, {"n": "1"})], {}))
+        self.assertEqual(self.outbox_page(), ([Message(Stream.JOB_RESULTS, {"n": "1"})], {}))
 
     def test_what_a_summary_begins_with_may_be_anything(self) -> None:
         for example in ("[1]", '"text"', '{"payload_json": 7}', '{"payload_json": "[]"}'):
@@ -857,7 +857,7 @@ class UnreadableMessageTest(InPostgres, store_contract.StoreContract):
             with self.store.outbox().lease() as lease:
                 assert lease is not None
                 self.assertEqual(lease.intents_sent(), {})
-        self.assertEqual(len(self.look()[0]), 4)
+        self.assertEqual(len(self.outbox_page()[0]), 4)
 
 
 class OneAtATimeTest(InPostgres, store_contract.StoreContract):
@@ -885,8 +885,8 @@ class OneAtATimeTest(InPostgres, store_contract.StoreContract):
         """Wait until a session waits for the transaction on `by`."""
         pid = by.execute("SELECT pg_backend_pid()").fetchone()[0]
         waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid)))"
-        with self.services.database.connect() as looking:
-            wait_until("the second claim", lambda: (looking.execute(waiting, (pid,)).fetchone() or (False,))[0])
+        with self.services.database.connect() as observer:
+            wait_until("the second claim", lambda: (observer.execute(waiting, (pid,)).fetchone() or (False,))[0])
 
 
 class InRedis(unittest.TestCase):
@@ -1001,7 +1001,7 @@ class WaitingTest(InRedis, unittest.TestCase):
         reader.acknowledge([entry])
         self.assertFalse(reader.wait(0.05))
 
-    def test_without_the_right_to_wait_it_is_told_and_what_follows_is_answered_rightly(self) -> None:
+    def test_without_the_right_to_wait_it_is_reported_and_what_follows_is_answered_rightly(self) -> None:
         reader = self.make().reader()
         redis: Any = services.shared(RUNTIME_MANAGER).redis.client()
         self.addCleanup(redis.close)
@@ -1036,12 +1036,12 @@ class RedisWritingTest(InRedis, streams_contract.WritingContract):
         self.writer.publish(1, self.due(1))
         [key] = redis.keys("rtmanager:outbox:*:published")
         redis.set(key, "no set")
-        for ask in (
+        for call in (
             lambda: self.writer.publish(2, self.due(2)),
             self.writer.remembered,
             lambda: self.writer.forget([1]),
         ):
             with self.assertRaisesRegex(DependencyError, f"{key} is no set.*DEL that key"):
-                ask()
+                call()
         redis.delete(key)
         self.assertEqual(list(self.writer.publish(3, self.due(2)).ids), [2])

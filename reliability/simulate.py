@@ -19,7 +19,7 @@ def count(histories: int, first: int = 0) -> Counter[str]:
     totals: Counter[str] = Counter()
     for seed in range(first, first + histories):
         simulation = run(seed)
-        told = (message.stream is Stream.HEALTH_EVENTS for message in simulation.store.messages.values())
+        health_events = (message.stream is Stream.HEALTH_EVENTS for message in simulation.store.messages.values())
         totals["steps"] += len(simulation.trace)
         totals["jobs"] += simulation.accepted.total()
         totals["processes ended from outside"] += len(simulation.ended_by_world)
@@ -27,7 +27,7 @@ def count(histories: int, first: int = 0) -> Counter[str]:
         totals["restarts of the runtime"] += simulation.outages
         totals["exchanged runtimes"] += simulation.exchanges
         totals["instances"] += simulation.owners
-        totals["health events"] += sum(told)
+        totals["health events"] += sum(health_events)
     return totals
 
 

@@ -111,7 +111,7 @@ class Instance:
         self.owner = owner
         self.simulation = simulation
         self.events: list[ContainerEvent] = []
-        self.hears = True
+        self.receives_events = True
         self.world = WatchedWorld(simulation.restarts, owner, after_outages=True)
         self.clock = StoreClock(simulation.clock, lambda: simulation.clock.passed_s)
         self.clock.read()
@@ -169,7 +169,7 @@ class Instance:
     # --- the event feed that the listener reads
 
     def connect(self) -> None:
-        if not self.hears or not self.simulation.docker.available:
+        if not self.receives_events or not self.simulation.docker.available:
             raise Unavailable("docker", "no events")
 
     def listen(self) -> Iterator[ContainerEvent]:
@@ -188,7 +188,7 @@ class Instance:
         """Claim one operation and run it to its end, as a thread of the executor does."""
         self.simulation.run_operation(self)
 
-    def hear(self) -> None:
+    def process_events(self) -> None:
         self.listener.step()
         self.world.reconcile_queue.run()
 
@@ -291,8 +291,8 @@ class Simulation:
             (f"{number} works", of.work),
             (f"{number} works on", of.work),
             (f"{number} ingests", lambda: self._ingest(of)),
-            (f"{number} hears", of.hear),
-            (f"{number} hears again", of.hear),
+            (f"{number} hears", of.process_events),
+            (f"{number} hears again", of.process_events),
             (f"{number} reconciles", of.reconcile),
             (f"{number} probes", of.probe),
             (f"{number} inspects", of.inspector.step),
@@ -456,8 +456,8 @@ class Simulation:
         self._replace(of)
 
     def _deafen(self, of: Instance) -> None:
-        of.hears = not of.hears
-        if not of.hears:
+        of.receives_events = not of.receives_events
+        if not of.receives_events:
             of.events.clear()
             of.listener.broken()
 
@@ -510,17 +510,17 @@ class Simulation:
             after = now.get(container_id)
             if before.alive and (after is None or not after.alive):
                 if by_service == "stop":
-                    self._tell(before, ContainerEventKind.KILL, signal="15")
-                self._tell(before, ContainerEventKind.DIE)
+                    self._emit(before, ContainerEventKind.KILL, signal="15")
+                self._emit(before, ContainerEventKind.DIE)
             if after is None:
-                self._tell(before, ContainerEventKind.DESTROY)
+                self._emit(before, ContainerEventKind.DESTROY)
         self._seen = now
 
-    def _tell(self, seen: ContainerView, what: ContainerEventKind, **more: Any) -> None:
+    def _emit(self, seen: ContainerView, what: ContainerEventKind, **more: Any) -> None:
         self._time_ns += 1
         event = ContainerEvent(what, seen.game_id, seen.container_id, self._time_ns, **more)
         for instance in self.instances:
-            if instance.hears and self.docker.available:
+            if instance.receives_events and self.docker.available:
                 instance.events.append(event)
 
     def found(self, _finding: object) -> None:
@@ -557,11 +557,11 @@ class Simulation:
         for _ in range(12):
             self.clock.advance(61)
             for instance in list(self.instances):
-                instance.hears = True
+                instance.receives_events = True
                 with _patiently():
                     instance.clock.read()
                     self._ingest(instance)
-                    instance.hear()
+                    instance.process_events()
                     for _ in range(20):
                         instance.work()
                     instance.reconcile()
@@ -587,7 +587,7 @@ class Simulation:
         for game_id in GAMES:
             self._check_agreement(game_id)
             self._check_after_outage(game_id)
-        self._check_told()
+        self._check_published()
 
     def _check_agreement(self, game_id: str) -> None:
         record = self.store.records_by_game.get(game_id)
@@ -609,16 +609,16 @@ class Simulation:
         if game_id in self.stays_down and runs:
             raise Violation(f"outage: {game_id} was stopped, and runs: {record}")
 
-    def _check_told(self) -> None:
-        told: Counter[str] = Counter()
+    def _check_published(self) -> None:
+        published: Counter[str] = Counter()
         for message in self._sent(Stream.HEALTH_EVENTS):
             container_id, what = message.fields["container_id"], message.fields["event_type"]
-            told[f"{what} of {container_id}"] += 1
+            published[f"{what} of {container_id}"] += 1
             if what == "container_exited" and container_id not in self.ended_by_world:
                 raise Violation(f"{container_id} was told to have exited, though nothing ended it but this service")
             if what == "container_disappeared" and container_id not in self.gone_by_world:
                 raise Violation(f"{container_id} was told to have disappeared, though nobody removed it")
-        for what, times in told.items():
+        for what, times in published.items():
             if times > 1 and what.startswith("container_disappeared"):
                 raise Violation(f"{what} was told {times} times")
 

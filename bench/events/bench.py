@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.docker import prepared_docker
-from bench.events import hearing, telling
-from bench.events.hearing import Hearing
+from bench.events import listening, publishing
+from bench.events.listening import Listening
 from bench.measure import Measure
 from bench.synthetic import published
 
@@ -14,21 +14,21 @@ from bench.synthetic import published
 def bench() -> Bench:
     """Create the bench: build missing images and record the conditions."""
     prepared_docker()
-    burst = Hearing()
+    burst = Listening()
     return Bench(
         contests=burst.contests,
         measures=lambda: _measures(burst),
         leans_on=(LOOPBACK,),
         notes={
-            "a burst": f"{hearing.EVENTS:,} deaths, as fast as a daemon in Python can tell of them",
+            "a burst": f"{listening.EVENTS:,} deaths, as fast as a daemon in Python can tell of them",
             "that daemon": f"as Docker 20.10: a queue of {published.QUEUE:,} events for each listener, and an event is "
             f"lost when a full one is left full for {published.PATIENCE_S * 1000:g} ms",
-            "the whole manager": f"on real PostgreSQL and Redis; {telling.CRASHES} games that run, each told to have "
-            f"died {telling.TIMES} times",
+            "the whole manager": f"on real PostgreSQL and Redis; {publishing.CRASHES} games that run, each told to "
+            f"have died {publishing.TIMES} times",
         },
     )
 
 
-def _measures(burst: Hearing) -> Iterator[Measure]:
+def _measures(burst: Listening) -> Iterator[Measure]:
     yield from burst.measures()
-    yield from telling.measures()
+    yield from publishing.measures()

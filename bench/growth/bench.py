@@ -14,7 +14,7 @@ from bench.calibration import LOOPBACK
 from bench.catalogue import Bench
 from bench.docker import prepared_docker
 from bench.errors import BenchError
-from bench.growth import asked, statements
+from bench.growth import requests, statements
 from bench.measure import Measure
 from bench.synthetic import games, platform
 from bench.synthetic.platform import Platform
@@ -47,7 +47,7 @@ def bench() -> Bench:
         notes={
             "games": "they run: a record in a real PostgreSQL and three operations in the history, a container that a "
             "daemon plays, an engine on loopback",
-            "a replay": f"a start of a game that runs, one of {asked.JOBS} at once, from its entry to its result",
+            "a replay": f"a start of a game that runs, one of {requests.JOBS} at once, from its entry to its result",
         },
     )
 
@@ -82,9 +82,9 @@ def _of_a_process(here: Platform, size: int) -> Iterator[Measure]:
         process.wait_until_ready()
         yield Measure(START, (time.perf_counter() - began) * 1000, "ms", games=size)
         processes.wait_until_at_rest(process.pid)  # the first round of probes and inspections is not delayed
-        yield Measure("GET of one record", asked.read_s(process.address, ids) * 1000, "ms", games=size)
-        yield Measure("list, by record", asked.list_s(process.address, ids) / size * 1e6, "µs", games=size)
-        yield Measure("a replay", asked.replays_s(here, ids) / asked.JOBS * 1000, "ms", games=size)
+        yield Measure("GET of one record", requests.read_s(process.address, ids) * 1000, "ms", games=size)
+        yield Measure("list, by record", requests.list_s(process.address, ids) / size * 1e6, "µs", games=size)
+        yield Measure("a replay", requests.replays_s(here, ids) / requests.JOBS * 1000, "ms", games=size)
         yield Measure(RSS, processes.rss_mb(process.pid), "MB", games=size)
 
 

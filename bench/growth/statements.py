@@ -40,10 +40,10 @@ def without_index(connection: "psycopg.Connection[Any]") -> Iterator[str]:
 def plan_of(connection: "psycopg.Connection[Any]", statement: str) -> str:
     """PostgreSQL's generic plan of a statement."""
     text, parameters = numbered(statement)
-    connection.execute(f"PREPARE asked AS {text}".encode())
+    connection.execute(f"PREPARE measured AS {text}".encode())
     values = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
-    rows = connection.execute(f"EXPLAIN EXECUTE asked{values}".encode()).fetchall()
-    connection.execute("DEALLOCATE asked")
+    rows = connection.execute(f"EXPLAIN EXECUTE measured{values}".encode()).fetchall()
+    connection.execute("DEALLOCATE measured")
     return "\n".join(row[0] for row in rows)
 
 

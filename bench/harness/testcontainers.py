@@ -30,7 +30,7 @@ def sides() -> list[Side]:
     return [
         Side("testcontainers, one after the other", alone.run),
         Side("testcontainers, both on threads", together.run),
-        Side(f"the same, looking every {INTERVAL_S * 1000:.0f} ms", _looking_often(together.run)),
+        Side(f"the same, looking every {INTERVAL_S * 1000:.0f} ms", _polling_often(together.run)),
     ]
 
 
@@ -65,7 +65,7 @@ def _at_the_same_time(steps: Sequence[Callable[[], T]]) -> list[T]:
         return list(threads.map(lambda step: step(), steps))
 
 
-def _looking_often(run: Callable[[], Sample]) -> Callable[[], Sample]:
+def _polling_often(run: Callable[[], Sample]) -> Callable[[], Sample]:
     def run_so() -> Sample:
         config = _settings()
         before, config.sleep_time = config.sleep_time, INTERVAL_S

@@ -41,7 +41,7 @@ def bench() -> Bench:
 
 
 @dataclass(frozen=True)
-class Look:
+class ProcessSample:
     """Clock, processor time and memory of a manager at one moment."""
 
     at: float
@@ -49,11 +49,11 @@ class Look:
     rss_mb: float
 
     @classmethod
-    def of(cls, process: ManagerProcess) -> "Look":
+    def of(cls, process: ManagerProcess) -> "ProcessSample":
         """Measure the process now."""
         return cls(time.monotonic(), processes.cpu_s(process.pid), processes.rss_mb(process.pid))
 
-    def cpu_percent_since(self, before: "Look") -> float:
+    def cpu_percent_since(self, before: "ProcessSample") -> float:
         """Processor time since `before`, in percent of one core."""
         return (self.cpu_s - before.cpu_s) / (self.at - before.at) * 100
 
@@ -63,7 +63,7 @@ def _measures() -> Iterator[Measure]:
         quiet = _started(cleanup, platform.NOTHING_PERIODIC)
         watching = _started(cleanup, {})
         processes.wait_until_at_rest(quiet.pid)
-        before = {each.pid: Look.of(each) for each in (quiet, watching)}
+        before = {each.pid: ProcessSample.of(each) for each in (quiet, watching)}
         time.sleep(QUIET_S)
         for what, process, cpu_limit in (
             ("nothing to do", quiet, CPU_PERCENT),
@@ -71,7 +71,7 @@ def _measures() -> Iterator[Measure]:
         ):
             if process.exit_code is not None:
                 raise BenchError(f"the manager has ended\n{process.log_tail()}")
-            now = Look.of(process)
+            now = ProcessSample.of(process)
             cpu = now.cpu_percent_since(before[process.pid])
             yield Measure(f"CPU, {what}", cpu, "% of a core", at_most=cpu_limit, games=GAMES)
             yield Measure(f"RSS, {what}", now.rss_mb, "MB", at_most=RSS_MB, games=GAMES)

@@ -11,7 +11,7 @@ STREAM, RESULTS = "runtime:stop_jobs", "runtime:job_results"
 
 #: Seconds to wait for all results, and between two checks.
 DONE_S = 120.0
-LOOK_AGAIN_S = 0.005
+POLL_INTERVAL_S = 0.005
 #: Entries of one pipeline.
 _AT_ONCE = 1000
 
@@ -50,7 +50,7 @@ class Jobs:
         self.add(STREAM)
         due = results + self.count
         try:
-            wait_until("results", lambda: self._results() >= due, timeout_s=DONE_S, interval_s=LOOK_AGAIN_S)
+            wait_until("results", lambda: self._results() >= due, timeout_s=DONE_S, interval_s=POLL_INTERVAL_S)
         except WaitFailed as failure:
             raise BenchError(f"{self._results() - results} of {self.count} jobs are done: {failure}") from None
         if self._results() != due or self._logged() != logged + self.count:

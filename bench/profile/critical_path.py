@@ -72,8 +72,8 @@ def parts(job: Job, spans: Sequence[Span]) -> list[Part]:
     """The parts of the job's time. Raises BenchError when the spans are not those of a single job."""
     published = _last(spans, RELAY, PUBLISHED, job.ended_ns)
     finished = _last(spans, OPERATION, WRITTEN, published.began_ns)
-    told = (RELAY, RELAY, min(published.ended_ns, job.ended_ns))
-    found = _cut(job, spans, [*_until(finished, INGEST, TAKEN, job, spans), told])
+    relayed = (RELAY, RELAY, min(published.ended_ns, job.ended_ns))
+    found = _cut(job, spans, [*_until(finished, INGEST, TAKEN, job, spans), relayed])
     if found[-1].ended_ns < job.ended_ns:  # a client may read it before Redis's reply reaches the relay
         found.append(Part(RELAY, "the result is read", found[-1].ended_ns, job.ended_ns))
     return found

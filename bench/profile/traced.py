@@ -63,11 +63,11 @@ class Recorder:
         """Replaces `Database.write`: a statement that is its own commit."""
         return self._at_once(f"postgres.{name}, commit", lambda: _write(database, name, *how))
 
-    def _at_once(self, what: str, ask: Callable[[], list[Any]]) -> list[Any]:
+    def _at_once(self, what: str, fetch: Callable[[], list[Any]]) -> list[Any]:
         self._alone.now = True
         try:
             with self.around(what):
-                return ask()
+                return fetch()
         finally:
             self._alone.now = False
 
@@ -87,9 +87,9 @@ def main(path: Path) -> int:
         # Functions, not bound methods: only a function in a class receives the instance.
         mock.patch.multiple(
             Database,
-            transaction=lambda *asked: recorder.transaction(*asked),
-            _read=lambda *asked: recorder.read(*asked),
-            write=lambda *asked: recorder.write(*asked),
+            transaction=lambda *arguments: recorder.transaction(*arguments),
+            _read=lambda *arguments: recorder.read(*arguments),
+            write=lambda *arguments: recorder.write(*arguments),
         ),
     ):
         code = cli.main(["serve"])

@@ -22,7 +22,7 @@ from harness.waiting import wait_until
 JOBS = 10
 #: Seconds to wait for all results, and between two checks.
 DONE_S = 120.0
-LOOK_AGAIN_S = 0.01
+POLL_INTERVAL_S = 0.01
 
 
 @dataclass
@@ -82,7 +82,9 @@ class Fleet:
 
     def _wait(self, count: int) -> None:
         try:
-            wait_until(f"{count} results", lambda: self._results() >= count, timeout_s=DONE_S, interval_s=LOOK_AGAIN_S)
+            wait_until(
+                f"{count} results", lambda: self._results() >= count, timeout_s=DONE_S, interval_s=POLL_INTERVAL_S
+            )
         except WaitFailed as failure:
             raise BenchError(f"{failure}\n{log_tail(self.log)}") from None
 

@@ -45,12 +45,12 @@ class Client:
 
     line: Line
     game_id: str = ""
-    asked_at: float = 0.0
+    sent_at: float = 0.0
 
-    def ask(self, game_id: str) -> None:
+    def request(self, game_id: str) -> None:
         """Send the next request."""
-        self.game_id, self.asked_at = game_id, time.perf_counter()
-        self.line.ask(f"{RUNTIMES}/{game_id}")
+        self.game_id, self.sent_at = game_id, time.perf_counter()
+        self.line.request(f"{RUNTIMES}/{game_id}")
 
     def answered(self) -> bool:
         """Receive data; whether the answer is complete. Raises BenchError when it is another record."""
@@ -72,7 +72,7 @@ class _Readers:
 
     def read(self, wanted: Iterator[str]) -> Iterator[float]:
         """Yield the seconds of each read, in the order of the answers."""
-        under_way = sum(self._ask(client, wanted) for client in self._clients.values())
+        under_way = sum(self._request(client, wanted) for client in self._clients.values())
         while under_way:
             ready = self._ready.poll(SILENCE_S)
             if not ready:
@@ -80,13 +80,13 @@ class _Readers:
             for descriptor, _ in ready:
                 client = self._clients[descriptor]
                 if client.answered():
-                    yield time.perf_counter() - client.asked_at
-                    under_way -= not self._ask(client, wanted)
+                    yield time.perf_counter() - client.sent_at
+                    under_way -= not self._request(client, wanted)
 
-    def _ask(self, client: Client, wanted: Iterator[str]) -> bool:
+    def _request(self, client: Client, wanted: Iterator[str]) -> bool:
         game_id = next(wanted, None)
         if game_id is not None:
-            client.ask(game_id)
+            client.request(game_id)
         return game_id is not None
 
 

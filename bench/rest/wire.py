@@ -35,7 +35,7 @@ class Line:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(SILENCE_S), 0))
         return cls(connection)
 
-    def ask(self, path: str) -> None:
+    def request(self, path: str) -> None:
         """Send a GET."""
         self._pieces, self._left = [], 0
         self.connection.sendall(b"GET %s HTTP/1.1\r\nHost: rtmanager:8096\r\n\r\n" % path.encode())
@@ -56,7 +56,7 @@ class Line:
 
     def get(self, path: str) -> bytes:
         """Send a GET, and wait for the body."""
-        self.ask(path)
+        self.request(path)
         while (body := self.receive()) is None:
             pass
         return body

@@ -27,7 +27,7 @@ ROUNDS = 8
 GAMES = 10
 
 #: Seconds between two requests to /readyz: little compared with the measurement.
-ASK_AGAIN_S = 0.002
+POLL_INTERVAL_S = 0.002
 #: Seconds to wait for readiness.
 READY_S = 30.0
 
@@ -84,7 +84,7 @@ def _wait_until_ready(process: ManagerProcess) -> None:
         with suppress(ConnectionRefusedError):
             if _is_ready(process.address):
                 return
-        time.sleep(ASK_AGAIN_S)
+        time.sleep(POLL_INTERVAL_S)
     raise BenchError(f"the manager did not become ready\n{process.log_tail()}")
 
 

@@ -22,7 +22,7 @@ from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 _LIST = "GET /containers/json"
 
 #: The log of a crashed engine.
-_LAST_WORDS = b"out of luck\n"
+_LOG_LINE = b"out of luck\n"
 
 
 class Crowd:
@@ -50,7 +50,7 @@ class Crowd:
             exchange.reply_raw(200, games.inspected(number, game_id, self._ended.get(game_id)))
 
         def logs(exchange: Exchange) -> None:
-            exchange.reply_raw(200, b"\1\0\0\0" + len(_LAST_WORDS).to_bytes(4, "big") + _LAST_WORDS)
+            exchange.reply_raw(200, b"\1\0\0\0" + len(_LOG_LINE).to_bytes(4, "big") + _LOG_LINE)
 
         for name in (games.container_id(game_id), container_name(game_id)):
             self._daemon.answers[f"GET /containers/{name}/json"] = inspect
@@ -63,7 +63,7 @@ class Crowd:
 
     def _events(self, exchange: Exchange) -> None:
         since = _query(exchange).get("since")
-        exchange.chunks(self._published.heard(_nanoseconds(since) if since else None, exchange.connection))
+        exchange.chunks(self._published.events(_nanoseconds(since) if since else None, exchange.connection))
 
     def _deaths(self, exchange: Exchange) -> None:
         """Reply when every event is queued or lost, with the seconds that it took."""

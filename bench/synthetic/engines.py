@@ -59,15 +59,15 @@ class _Healthy(asyncio.Protocol):
     """One connection to an engine that answers."""
 
     def __init__(self) -> None:
-        self._asked = b""
+        self._received = b""
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._asked += data
-        if self._asked.endswith(b"\r\n\r\n") and isinstance(self._transport, asyncio.WriteTransport):
+        self._received += data
+        if self._received.endswith(b"\r\n\r\n") and isinstance(self._transport, asyncio.WriteTransport):
             self._transport.write(_ANSWER)
             self._transport.close()
 

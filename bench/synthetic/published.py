@@ -19,7 +19,7 @@ QUEUE = 1024
 PATIENCE_S = 0.1
 
 #: Seconds between two checks whether a listener is still connected.
-LOOK_S = 0.25
+POLL_S = 0.25
 
 Event = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ class Published:
             except Full:
                 self.lost += 1
 
-    def heard(self, since_ns: int | None, connection: socket.socket) -> Iterator[bytes]:
+    def events(self, since_ns: int | None, connection: socket.socket) -> Iterator[bytes]:
         """Yield a line for each event, first those since `since_ns`, until the peer of `connection` closes it."""
         queue: Queue[Event] = Queue(QUEUE)
         with self._lock:
@@ -60,7 +60,7 @@ class Published:
             yield from map(_line, past)
             while True:
                 try:
-                    yield _line(queue.get(timeout=LOOK_S))
+                    yield _line(queue.get(timeout=POLL_S))
                 except Empty:
                     if _has_left(connection):
                         return

@@ -87,7 +87,7 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual((code, out, path.exists()), (1, "", False))
         self.assertIn("the side before left some", err)
 
-    def test_what_went_wrong_first_is_told_also_when_tidying_up_fails_then(self) -> None:
+    def test_what_went_wrong_first_is_reported_also_when_tidying_up_fails_then(self) -> None:
         def contests() -> Iterator[Contest]:
             try:
                 raise OSError("Docker has hung up")

@@ -45,11 +45,11 @@ class ContestTest(unittest.TestCase):
 
         self.assertEqual(self.done, ["fill", "ours", "fill", "theirs", "fill", "floor"])
 
-    def test_a_contest_has_its_own_number_of_rounds_unless_another_is_asked_for(self) -> None:
+    def test_a_contest_has_its_own_number_of_rounds_unless_another_is_requested(self) -> None:
         contest = Contest("exits", self.sides[0], self.sides[1:], rounds=2)
 
-        for asked, held in ((None, 2), (3, 3)):
-            self.assertEqual({len(taken) for taken in hold(contest, asked).values()}, {held})
+        for requested, held in ((None, 2), (3, 3)):
+            self.assertEqual({len(taken) for taken in hold(contest, requested).values()}, {held})
 
     def test_a_side_that_is_one_call_takes_as_long_as_the_call(self) -> None:
         sample = timed(lambda: self.done.append("called"))()

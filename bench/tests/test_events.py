@@ -7,16 +7,16 @@ from pathlib import Path
 from unittest import mock
 
 from bench.errors import BenchError
-from bench.events import hearing
-from bench.events.hearing import Hearing
+from bench.events import listening
+from bench.events.listening import Listening
 from bench.startup.bench import _wait_until_ready
 from harness.rtm import manager
 
 
-class HearingTest(unittest.TestCase):
-    def test_both_sides_hear_each_event_once_and_lateness_is_measured(self) -> None:
-        burst = Hearing()
-        with mock.patch.object(hearing, "EVENTS", 50):
+class ListeningTest(unittest.TestCase):
+    def test_both_sides_receive_each_event_once_and_lateness_is_measured(self) -> None:
+        burst = Listening()
+        with mock.patch.object(listening, "EVENTS", 50):
             for contest in burst.contests():
                 for side in contest.sides:
                     self.assertEqual(set(side.run()), {"CPU", "wall"})
@@ -26,13 +26,13 @@ class HearingTest(unittest.TestCase):
         self.assertGreater(late.value, 0)
         self.assertEqual((lost.what, lost.value), ("lost of 50 events", 0))
 
-    def test_an_event_that_nobody_hears_is_no_figure(self) -> None:
+    def test_an_event_that_nobody_receives_is_no_figure(self) -> None:
         with (
-            mock.patch.object(hearing, "EVENTS", 5),
-            mock.patch.object(hearing, "HEARD_S", 0.5),
-            mock.patch.object(hearing.Reader, "_read", lambda _: None),
+            mock.patch.object(listening, "EVENTS", 5),
+            mock.patch.object(listening, "RECEIVED_S", 0.5),
+            mock.patch.object(listening.Reader, "_read", lambda _: None),
         ):
-            for contest in Hearing().contests():
+            for contest in Listening().contests():
                 with self.assertRaisesRegex(BenchError, "5 events to be heard"):
                     contest.references[0].run()
 

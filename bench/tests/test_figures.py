@@ -59,7 +59,7 @@ class FiguresTest(unittest.TestCase):
             values = [float(number) for number in range(1, count + 1)]
             self.assertEqual(interval(values), (rank, count + 1 - rank), count)
 
-    def test_a_rate_is_told_of_the_phases_in_which_the_amount_is_done(self) -> None:
+    def test_a_rate_is_reported_of_the_phases_in_which_the_amount_is_done(self) -> None:
         samples = {name: [{"ready": 2.0, "slowest": 0.1}] for name in ("ours", "theirs")}
         contest = replace(self.contest, amount=50, amount_of=("ready",))
 

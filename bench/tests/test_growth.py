@@ -10,7 +10,7 @@ from bench import page, processes
 from bench.errors import BenchError
 from bench.growth.bench import NOISE, RSS, compared
 from bench.growth.statements import numbered
-from bench.idle.bench import Look
+from bench.idle.bench import ProcessSample
 from bench.measure import Measure
 
 
@@ -47,7 +47,7 @@ class StatementsTest(unittest.TestCase):
 
 
 class ProcessesTest(unittest.TestCase):
-    def test_what_a_process_takes_is_what_linux_says(self) -> None:
+    def test_what_a_process_takes_is_what_linux_reports(self) -> None:
         worked = sum(os.times()[:2])
         self.assertAlmostEqual(processes.cpu_s(os.getpid()), worked, delta=0.1)
         self.assertGreater(processes.rss_mb(os.getpid()), 5)
@@ -70,4 +70,4 @@ class ProcessesTest(unittest.TestCase):
                         process.kill()
 
     def test_a_share_of_a_core_is_processor_time_by_the_time_that_passed(self) -> None:
-        self.assertEqual(Look(14.0, 1.5, 70.0).cpu_percent_since(Look(4.0, 1.0, 60.0)), 5.0)
+        self.assertEqual(ProcessSample(14.0, 1.5, 70.0).cpu_percent_since(ProcessSample(4.0, 1.0, 60.0)), 5.0)

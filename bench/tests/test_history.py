@@ -56,7 +56,7 @@ class HistoryTest(unittest.TestCase):
         self.assertEqual(ratios, [f"{1 + number / 1000:.3f}" for number in range(15, 25)])
         self.assertEqual(len(self.lines()), 20)
 
-    def test_a_run_that_is_told_twice_is_kept_once(self) -> None:
+    def test_a_run_that_is_reported_twice_is_kept_once(self) -> None:
         for _ in range(3):
             history.update(self.path, [content(1)])
         self.assertEqual(len(self.lines()), 2)

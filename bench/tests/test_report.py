@@ -37,13 +37,13 @@ class ReportTest(unittest.TestCase):
         self.assertEqual([each["reached"] for each in kept["measures"]], [True])
         self.assertIn("| idle |", kept["markdown"])
 
-    def test_a_measure_says_what_was_asked_and_whether_it_was_reached(self) -> None:
-        measures = [Measure("size", 81.4, "MB", at_most=80, games=1000), Measure("told", 1234.0, "times")]
+    def test_a_measure_says_what_was_requested_and_whether_it_was_reached(self) -> None:
+        measures = [Measure("size", 81.4, "MB", at_most=80, games=1000), Measure("published", 1234.0, "times")]
 
-        *_, size, told = measures_table(measures).splitlines()
+        *_, size, published = measures_table(measures).splitlines()
 
         self.assertEqual(size, "| size | 1,000 | 81.4 MB | ≤ 80.0: **missed** |")
-        self.assertEqual(told, "| told |  | 1,234 times |  |")
+        self.assertEqual(published, "| published |  | 1,234 times |  |")
 
     def test_a_measure_beyond_its_limit_on_a_disturbed_machine_is_open_and_one_within_it_is_reached(self) -> None:
         found = [

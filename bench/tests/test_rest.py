@@ -24,8 +24,8 @@ def answer(body: bytes) -> bytes:
 class Stub:
     """Answers each request of each connection with what `say` returns for its path."""
 
-    def __init__(self, say: Callable[[str], list[bytes]]) -> None:
-        self._say = say
+    def __init__(self, reply: Callable[[str], list[bytes]]) -> None:
+        self._reply = reply
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -46,7 +46,7 @@ class Stub:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with client:
             while request := client.recv(4096):
-                for piece in self._say(request.split()[1].decode()):
+                for piece in self._reply(request.split()[1].decode()):
                     client.sendall(piece)
 
 
@@ -73,7 +73,7 @@ class WireTest(unittest.TestCase):
             self.assertEqual(line.get("/"), b"x" * 300_000)
             self.assertEqual(len(line.get("/again")), 300_000)
 
-    def test_a_server_that_says_nothing_is_told(self) -> None:
+    def test_a_silent_server_is_reported(self) -> None:
         with (
             mock.patch("bench.rest.wire.SILENCE_S", 1),
             closing(Stub(lambda _: [])) as stub,
@@ -82,7 +82,7 @@ class WireTest(unittest.TestCase):
         ):
             line.get("/")
 
-    def test_a_connection_that_ends_is_told(self) -> None:
+    def test_a_connection_that_ends_is_reported(self) -> None:
         def end(_: str) -> list[bytes]:
             raise ConnectionResetError
 
@@ -110,7 +110,7 @@ class ReadersTest(unittest.TestCase):
             self.assertRaisesRegex(BenchError, "asked for game-00001"),
         ):
             client = readers.Client(line)
-            client.ask("game-00001")
+            client.request("game-00001")
             client.answered()
 
     def test_readers_that_fail_are_no_figure(self) -> None:
@@ -133,7 +133,7 @@ class PagesTest(unittest.TestCase):
         with closing(Stub(lambda path: [answer(page("cursor=Zw" in path, half))])) as stub:
             self.assertGreater(pages.go_through(stub.port, half), 0)
 
-    def test_a_game_that_is_missing_or_comes_twice_is_told(self) -> None:
+    def test_a_game_that_is_missing_or_comes_twice_is_reported(self) -> None:
         ids = games.ids()
         for wrong in (ids[1:], [*ids, ids[0]], [ids[1], ids[0], *ids[2:]]):
             with self.assertRaisesRegex(BenchError, "in order"):

@@ -20,15 +20,17 @@ from rtmanager.ports.watching import ContainerEvent, ContainerEventKind
 
 
 class GamesTest(unittest.TestCase):
-    def test_an_inspect_and_the_list_tell_the_same_of_a_container(self) -> None:
+    def test_an_inspect_and_the_list_report_the_same_of_a_container(self) -> None:
         for number, (record, listed) in enumerate(zip(games.records(3), games.listed(3), strict=True)):
             inspected = decode.inspected(json.loads(games.inspected(number, record.game_id)))
-            told = decode.listed(listed)
-            assert told is not None
+            listed_view = decode.listed(listed)
+            assert listed_view is not None
             self.assertTrue(inspected.runs(record.game_id, games.IMAGE, games.HOUSE.network))
             self.assertEqual(inspected.container_id, record.current_container_id)
-            self.assertEqual((told.container_id, told.addresses), (inspected.container_id, inspected.addresses))
-            self.assertTrue(told.up_for_an_hour)
+            self.assertEqual(
+                (listed_view.container_id, listed_view.addresses), (inspected.container_id, inspected.addresses)
+            )
+            self.assertTrue(listed_view.up_for_an_hour)
 
     def test_one_that_has_crashed_says_when(self) -> None:
         ended_at = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
@@ -43,7 +45,7 @@ class GamesTest(unittest.TestCase):
 
 
 class DaemonTest(unittest.TestCase):
-    def test_it_answers_what_a_manager_asks_and_lets_games_crash(self) -> None:
+    def test_it_answers_what_a_manager_requests_and_lets_games_crash(self) -> None:
         with (
             child.running("bench.synthetic.daemon", "5") as host,
             closing(DockerRuntime(host)) as runtime,
@@ -64,27 +66,27 @@ class PublishedTest(unittest.TestCase):
         here, there = socket.socketpair()
         self.here, self.there = self.enterContext(here), self.enterContext(there)
 
-    def test_who_listens_hears_the_past_that_is_asked_for_and_what_follows(self) -> None:
+    def test_who_subscribes_receives_the_past_that_is_requested_and_what_follows(self) -> None:
         for at_ns in (1, 2, 3):
             self.published.add(games.death("game-00000", at_ns))
-        heard = self.published.heard(2, self.here)
-        times = [json.loads(line)["timeNano"] for line in islice(heard, 2)]
+        events = self.published.events(2, self.here)
+        times = [json.loads(line)["timeNano"] for line in islice(events, 2)]
         self.published.add(games.death("game-00000", 4))
-        times.append(json.loads(next(heard))["timeNano"])
+        times.append(json.loads(next(events))["timeNano"])
         self.assertEqual(times, [2, 3, 4])
 
     def test_who_does_not_take_them_loses_events(self) -> None:
         self.published.add(games.death("game-00000", 1))
-        heard = self.published.heard(0, self.here)
-        next(heard)
+        events = self.published.events(0, self.here)
+        next(events)
         with mock.patch.object(published, "PATIENCE_S", 0.001):
             for at_ns in range(published.QUEUE + 3):
                 self.published.add(games.death("game-00000", at_ns))
         self.assertEqual((self.published.lost, self.published.listeners), (3, 1))
 
     def test_one_that_has_left_is_forgotten(self) -> None:
-        heard = self.published.heard(None, self.here)
+        events = self.published.events(None, self.here)
         self.there.close()
-        with mock.patch.object(published, "LOOK_S", 0.001):
-            self.assertEqual(list(heard), [])
+        with mock.patch.object(published, "POLL_S", 0.001):
+            self.assertEqual(list(events), [])
         self.assertEqual(self.published.listeners, 0)

@@ -49,10 +49,10 @@ class EnginesTest(unittest.TestCase):
         with closing(EngineProbes()) as probes, closing(probing.PlainClient()) as plain:
             answers = probes.probe(targets, 5)
 
-            self.assertEqual(plain.ask(targets, 5), (300, 300))
+            self.assertEqual(plain.probe(targets, 5), (300, 300))
         self.assertEqual(sum(answer.good for answer in answers.values()), 300)
 
-    def test_the_hanging_ones_take_the_question_and_say_nothing(self) -> None:
+    def test_the_hanging_ones_take_the_request_and_send_nothing(self) -> None:
         with closing(EngineProbes()) as probes:
             answers = probes.probe(self.there.hanging(3), 0.1)
 
@@ -80,7 +80,7 @@ class DescriptorsTest(unittest.TestCase):
         self.assertEqual(list(self.allow(20_000, 20_000)), [])
         self.assertEqual(list(self.allow(resource.RLIM_INFINITY, resource.RLIM_INFINITY)), [])
 
-    def test_a_hard_limit_that_is_too_low_is_said(self) -> None:
+    def test_a_hard_limit_that_is_too_low_is_reported(self) -> None:
         with self.assertRaisesRegex(BenchError, "2500 descriptors are needed, the hard limit is 2000"):
             self.allow(1024, 2000)
 
@@ -92,7 +92,7 @@ class ReconcilingTest(unittest.TestCase):
         self.assertEqual(decide(games.records(300), listed, Observation(games.STARTED), games.HOUSE), [])
         self.assertEqual(len({each.addresses["galaxy-net"] for each in listed}), 300)
 
-    def test_a_pass_over_the_crowd_needs_no_look(self) -> None:
+    def test_a_pass_over_the_crowd_needs_no_inspect(self) -> None:
         store = MemoryStore(lambda: games.STARTED)
         for record in games.records(20):
             store.put_record(record)
@@ -105,9 +105,9 @@ class ReconcilingTest(unittest.TestCase):
             with self.assertRaisesRegex(BenchError, "game-00020 differs"):
                 drift_scan.step()
 
-    def test_a_pass_that_asks_for_more_than_one_list_is_no_figure(self) -> None:
-        asked = [0, 1, 1, 3]
-        run = reconciling.counted(lambda: None, lambda: asked.pop(0))
+    def test_a_pass_that_requests_more_than_one_list_is_no_figure(self) -> None:
+        counts = [0, 1, 1, 3]
+        run = reconciling.counted(lambda: None, lambda: counts.pop(0))
 
         self.assertEqual(set(run()), {"CPU", "wall"})
         with self.assertRaisesRegex(BenchError, "asked Docker for the list 2 times"):

@@ -27,18 +27,18 @@ class SameTest(unittest.TestCase):
     def test_containers_that_differ_in_game_and_time_only_are_the_same(self) -> None:
         check_same(inspected("game-1"), inspected("game-2"))
 
-    def test_another_limit_is_told(self) -> None:
+    def test_another_limit_is_reported(self) -> None:
         with self.assertRaisesRegex(BenchError, r"the containers of the two sides differ: .*Memory.*1024"):
             check_same(inspected("game-1"), inspected("game-2", Memory=1024))
 
-    def test_another_network_is_told(self) -> None:
+    def test_another_network_is_reported(self) -> None:
         elsewhere = inspected("game-2")
         elsewhere["NetworkSettings"]["Networks"] = {"bridge": {}}
 
         with self.assertRaisesRegex(BenchError, "galaxy-net.*bridge"):
             check_same(inspected("game-1"), elsewhere)
 
-    def test_what_only_one_side_has_is_told(self) -> None:
+    def test_what_only_one_side_has_is_reported(self) -> None:
         with self.assertRaisesRegex(BenchError, "Zone"):
             check_same(inspected("game-1"), inspected("game-2", Zone=1))
 

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 KILLS = 8
 
 #: Seconds to wait for the event and for the entry.
-TOLD_S = 10.0
+PUBLISHED_S = 10.0
 
 STREAM = "runtime:health_events"
 
 OURS = "the entry on health_events"
 LISTENER = "a bare `docker events`"
-LOOK = "the same, and one inspect"
+INSPECT = "the same, and one inspect"
 
 
 def contests() -> Iterator[Contest]:
@@ -53,7 +53,7 @@ def contests() -> Iterator[Contest]:
         yield Contest(
             "an exit is told",
             Side(OURS, lambda: kills.seen_by(OURS)),
-            [Side(LISTENER, lambda: kills.seen_by(LISTENER)), Side(LOOK, lambda: kills.seen_by(LOOK))],
+            [Side(LISTENER, lambda: kills.seen_by(LISTENER)), Side(INSPECT, lambda: kills.seen_by(INSPECT))],
             rounds=KILLS,
         )
 
@@ -77,15 +77,15 @@ class Death:
     """The times of a container's die event and of the inspect after it, by the system's clock."""
 
     container_id: str
-    heard_at: float
-    looked_at: float
+    received_at: float
+    inspected_at: float
 
 
 class Listener:
     """Listens for a game's die events on a thread, inspects the container, and records the times."""
 
     def __init__(self, game_id: str) -> None:
-        self._client, self._looking = daemon.connect(), daemon.connect()
+        self._client, self._inspecting = daemon.connect(), daemon.connect()
         filters = {"type": "container", "event": "die", "label": f"{LABEL_GAME_ID}={game_id}"}
         self._stream = self._client.events(decode=True, filters=filters)
         self._deaths: SimpleQueue[Death] = SimpleQueue()
@@ -96,7 +96,7 @@ class Listener:
         """The recorded death of that container; raises BenchError when there is none within `TOLD_S`."""
         try:
             while True:
-                death = self._deaths.get(timeout=TOLD_S)
+                death = self._deaths.get(timeout=PUBLISHED_S)
                 if death.container_id == container_id:
                     return death
         except Empty:
@@ -107,13 +107,13 @@ class Listener:
         self._stream.close()
         self._thread.join()
         self._client.close()
-        self._looking.close()
+        self._inspecting.close()
 
     def _listen(self) -> None:
         for event in self._stream:
-            heard_at, container_id = time.time(), event["Actor"]["ID"]
-            self._looking.inspect_container(container_id)
-            self._deaths.put(Death(container_id, heard_at, time.time()))
+            received_at, container_id = time.time(), event["Actor"]["ID"]
+            self._inspecting.inspect_container(container_id)
+            self._deaths.put(Death(container_id, received_at, time.time()))
 
 
 @dataclass
@@ -133,12 +133,12 @@ class _Game:
         """Start the game and kill it; returns the seconds from its end until each side saw it."""
         container = self._running()
         container.kill()
-        told_at = self._told_at(container.container_id)
+        published_at = self._published_at(container.container_id)
         death = self.listener.death_of(container.container_id)
         ended = decode.inspected(container.inspect()).finished_at
         if ended is None:
             raise BenchError(f"container {container.container_id} was killed and has not ended")
-        times = {OURS: told_at, LISTENER: death.heard_at, LOOK: death.looked_at}
+        times = {OURS: published_at, LISTENER: death.received_at, INSPECT: death.inspected_at}
         return {side: at - ended.timestamp() for side, at in times.items()}
 
     def _running(self) -> Container:
@@ -152,12 +152,12 @@ class _Game:
         container.wait_until("the engine", lambda: "listens" in container.logs())
         return container
 
-    def _told_at(self, container_id: str) -> float:
+    def _published_at(self, container_id: str) -> float:
         """When the entry was added, by Redis's clock, which is this machine's."""
-        until = time.monotonic() + TOLD_S
+        until = time.monotonic() + PUBLISHED_S
         while (left := until - time.monotonic()) > 0:
             for _, entries in self.redis.xread({STREAM: self._last_entry}, block=max(1, round(left * 1000))):
                 for self._last_entry, event in entries:
                     if (event["event_type"], event["container_id"]) == ("container_exited", container_id):
                         return int(self._last_entry.partition("-")[0]) / 1000
-        raise BenchError(f"the exit of container {container_id} was not told within {TOLD_S:g} s")
+        raise BenchError(f"the exit of container {container_id} was not told within {PUBLISHED_S:g} s")

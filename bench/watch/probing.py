@@ -39,7 +39,7 @@ INTERVAL_S = 15.0
 #: The number of probed engines, and of healthy ones.
 Count = tuple[int, int]
 
-Ask = Callable[[Sequence[ProbeTarget], float], Count]
+Probe = Callable[[Sequence[ProbeTarget], float], Count]
 
 
 @dataclass
@@ -61,8 +61,8 @@ class Probing:
                 title: str, targets: Sequence[ProbeTarget], healthy: int, rounds: int, *, warm_up: bool = False
             ) -> Contest:
                 expected = len(targets), healthy
-                ours = _run(lambda *asked: _ours(probes, *asked), targets, expected)
-                theirs = _run(plain.ask, targets, expected)
+                ours = _run(lambda *arguments: _ours(probes, *arguments), targets, expected)
+                theirs = _run(plain.probe, targets, expected)
                 return Contest(
                     title,
                     Side("the prober's questions", lambda: self._noted(title, ours())),
@@ -103,7 +103,7 @@ class PlainClient:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
 
-    def ask(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Count:
+    def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Count:
         """Probe all targets."""
         return self._loop.run_until_complete(_all_heads(targets, timeout_s))
 
@@ -138,12 +138,12 @@ def _ours(probes: EngineProbes, targets: Sequence[ProbeTarget], timeout_s: float
     return len(answers), sum(answer.good for answer in answers.values())
 
 
-def _run(ask: Ask, targets: Sequence[ProbeTarget], expected: Count) -> Callable[[], Sample]:
+def _run(probe: Probe, targets: Sequence[ProbeTarget], expected: Count) -> Callable[[], Sample]:
     """The `run` of a side; raises BenchError when the counts are not the expected ones."""
 
     def run() -> Sample:
         timeout_s = PATIENT_S if expected[1] else TIMEOUT_S
-        sample, found = on_both_clocks(lambda: ask(targets, timeout_s))
+        sample, found = on_both_clocks(lambda: probe(targets, timeout_s))
         if found != expected:
             raise BenchError(f"{found} engines were asked and found healthy, but there are {expected}")
         return sample

@@ -87,9 +87,9 @@ def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callabl
     def run() -> Sample:
         before = lists()
         sample, _ = on_both_clocks(one_pass)
-        asked = lists() - before
-        if asked != 1:
-            raise BenchError(f"one pass asked Docker for the list {asked} times")
+        requests = lists() - before
+        if requests != 1:
+            raise BenchError(f"one pass asked Docker for the list {requests} times")
         return sample
 
     return run
@@ -136,11 +136,11 @@ class _Nobody(ReconcileQueue):
         raise BenchError(f"game {game_id} differs from its record")
 
 
-def _listing(ask: Callable[[], Sized], containers: int) -> Callable[[], Sample]:
+def _listing(fetch: Callable[[], Sized], containers: int) -> Callable[[], Sample]:
     """The `run` of a list call; it drops the list within the measured time, as the pass does."""
 
     def run() -> Sample:
-        sample, found = on_both_clocks(lambda: len(ask()))
+        sample, found = on_both_clocks(lambda: len(fetch()))
         if found < containers:
             raise BenchError(f"{found} containers are in the list, but there are {containers}")
         return sample

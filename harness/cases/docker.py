@@ -93,7 +93,7 @@ class DockerTestCase(unittest.TestCase):
     _is_cleaning_up = False
     _process: int | None = None
     _artefacts: Artefacts | None = None
-    _told = False
+    _artefacts_reported = False
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -183,7 +183,7 @@ class DockerTestCase(unittest.TestCase):
         artefacts.containers(self.docker, sorted(ids))
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        cleanup.end_if_told()
+        cleanup.end_if_signalled()
         if result is None:
             result = self.defaultTestResult()
             result.startTestRun()
@@ -192,7 +192,7 @@ class DockerTestCase(unittest.TestCase):
             finally:
                 result.stopTestRun()
         self._process = os.getpid()
-        self._failed = self._told = self._is_set_up_called = False
+        self._failed = self._artefacts_reported = self._is_set_up_called = False
         self._artefacts = None
         self.__dict__.pop("state_root", None)  # of an earlier run of the same test
         # `Any`: it has every method that unittest uses, without being a subclass.
@@ -229,7 +229,7 @@ class DockerTestCase(unittest.TestCase):
     def doCleanups(self) -> None:
         self._end_child()
         if self.failed() or identity.keeps():
-            self._tell_artefacts()
+            self._report_artefacts()
         elif self._expects_failure():
             self._leave_artefacts()  # whether the expected failure occurred is known only after the clean-ups
         self._is_cleaning_up = True
@@ -246,7 +246,7 @@ class DockerTestCase(unittest.TestCase):
     def _on_trouble(self) -> None:
         self._failed = True
         if self._is_cleaning_up or self._artefacts is not None:
-            self._tell_artefacts()
+            self._report_artefacts()
 
     def _where(self) -> str:
         return f"see {self.state_root.directory}" if hasattr(self, "state_root") else "it has no artefacts yet"
@@ -256,11 +256,11 @@ class DockerTestCase(unittest.TestCase):
         mark = "__unittest_expecting_failure__"
         return bool(getattr(self, mark, False) or getattr(getattr(self, self._testMethodName), mark, False))
 
-    def _tell_artefacts(self) -> None:
+    def _report_artefacts(self) -> None:
         """Write artefacts and print their path, once."""
         self._leave_artefacts()
-        if self._artefacts is not None and not self._told:
-            self._told = True
+        if self._artefacts is not None and not self._artefacts_reported:
+            self._artefacts_reported = True
             sys.stderr.write(_see(self.id(), self._artefacts))
 
     def _leave_artefacts(self) -> None:
@@ -393,8 +393,8 @@ class _Failing:
         except NotFound:
             return ended
 
-    def last_words(self) -> str:
-        return self.container.last_words()
+    def last_log_lines(self) -> str:
+        return self.container.last_log_lines()
 
 
 def leave_of_run(name: str) -> str:

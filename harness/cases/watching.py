@@ -39,13 +39,13 @@ class WatchedResult:
     def __getattr__(self, name: str) -> Any:
         # unittest checks by `hasattr` what a result can do: exactly what the runner's can.
         found = getattr(self._result, name)
-        return self._hearing(name, found) if name in _TROUBLES else found
+        return self._observed(name, found) if name in _TROUBLES else found
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._result, name, value)
 
-    def _hearing(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
-        def told(*arguments: Any) -> object:
+    def _observed(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def observed(*arguments: Any) -> object:
             if os.getpid() != self._process and arguments[-1] is not None:
                 # The runner is the parent's. sys.exit and an error end the child here, before the test's tearDown.
                 cleanup.end_child(arguments[-1][1])
@@ -58,7 +58,7 @@ class WatchedResult:
             self._on_trouble()
             return answer
 
-        return told
+        return observed
 
 
 def watch_run(leave: Callable[[str], str]) -> None:

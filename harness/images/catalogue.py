@@ -28,7 +28,7 @@ from harness.errors import ImageUnavailable
 from harness.images import debian, registry
 from harness.images.building import content_tag, one_at_a_time
 from harness.images.recipe import BASE_LABEL, INPUTS_LABEL, Recipe, inspect, labels_of
-from harness.progress import say
+from harness.progress import report
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -217,7 +217,7 @@ def _have_base(client: "APIClient", origin: Origin) -> str:
         except ImageUnavailable as failure:
             if len(bases) == 1:
                 raise
-            say(f"   {failure}")  # a registry that answers may still refuse, by a rate limit for example
+            report(f"   {failure}")  # a registry that answers may still refuse, by a rate limit for example
     raise ImageUnavailable(f"none of {', '.join(bases.values())} can be had here")
 
 

@@ -143,9 +143,9 @@ def labels_of(image: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _follow(tag: str, events: Any) -> None:
-    said: list[str] = []
+    output: list[str] = []
     for event in events:
-        said.append(str(event.get("stream", "")))
+        output.append(str(event.get("stream", "")))
         if error := event.get("error"):
-            tail = "\n".join(f"    {line}" for line in "".join(said).strip().splitlines()[-15:])
+            tail = "\n".join(f"    {line}" for line in "".join(output).strip().splitlines()[-15:])
             raise ImageUnavailable(f"image {tag} cannot be built: {str(error).strip()}\n{tail}")

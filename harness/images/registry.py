@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import daemon
 from harness.errors import ImageUnavailable
-from harness.progress import say, step
+from harness.progress import report, step
 
 #: Seconds without an answer after which a registry counts as unreachable.
 PROBE_TIMEOUT_S = 2
@@ -23,13 +23,13 @@ def answers(image: str) -> bool:
 
     Takes PROBE_TIMEOUT_S seconds at most. The pull ends with the connection.
     """
-    say(f"== does an image registry answer? (at most {PROBE_TIMEOUT_S} s)")
+    report(f"== does an image registry answer? (at most {PROBE_TIMEOUT_S} s)")
     try:
         next(_pull(image, PROBE_TIMEOUT_S))
     except ImageUnavailable:
-        say("   no: the images are made on this machine")
+        report("   no: the images are made on this machine")
         return False
-    say("   yes")
+    report("   yes")
     return True
 
 

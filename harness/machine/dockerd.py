@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness import daemon
 from harness.errors import DaemonUnavailable, MachineNotReady
-from harness.progress import say
+from harness.progress import report
 from harness.runs.identity import process_start_time
 
 #: Seconds in which a new daemon must answer.
@@ -79,7 +79,9 @@ def start() -> None:
         _start()
     except _NetworksUnreadable as failure:
         aside = _set_networks_aside(failure)
-        say(f"   dockerd cannot read its networks and panics; they are now in {aside}, and Docker starts without them")
+        report(
+            f"   dockerd cannot read its networks and panics; they are now in {aside}, and Docker starts without them"
+        )
         _start()
 
 

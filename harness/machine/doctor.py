@@ -20,7 +20,7 @@ from harness.errors import HarnessError
 from harness.images import catalogue
 from harness.images.catalogue import Service
 from harness.machine import apt
-from harness.machine.asking import TIMEOUT_S, NoAnswer, ask
+from harness.machine.daemon_request import TIMEOUT_S, NoAnswer, request
 from harness.machine.up import missing_programs, remedy
 from harness.runs import identity
 
@@ -92,7 +92,7 @@ def _answering(sdk: bool) -> Check:
         reason = daemon.why_unavailable()
     else:
         try:
-            _ask("GET", "/version")
+            _request("GET", "/version")
             reason = None
         except NoAnswer as error:
             reason = str(error)
@@ -104,10 +104,10 @@ def _address() -> str:
     return daemon.configured_host() or daemon.LOCAL_SOCKET
 
 
-def _ask(method: str, path: str, body: object = None) -> Any:
+def _request(method: str, path: str, body: object = None) -> Any:
     """Send a request to the daemon; raises NoAnswer. The SDK, where installed, supports more kinds of addresses."""
     if packages.why_unusable("docker") is not None:
-        return ask(_address(), method, path, body)
+        return request(_address(), method, path, body)
     client = daemon.client()
     answer = client.request(method, f"{client.base_url}{path}", json=body, timeout=TIMEOUT_S)
     if not answer.ok:
@@ -116,7 +116,7 @@ def _ask(method: str, path: str, body: object = None) -> Any:
 
 
 def _api_version() -> Check:
-    version = _ask("GET", "/version")
+    version = _request("GET", "/version")
     known = tuple(int(part) for part in version["ApiVersion"].split("."))
     detail = f"{version['ApiVersion']} (Docker Engine {version['Version']})"
     oldest = ".".join(map(str, OLDEST_API))
@@ -126,15 +126,15 @@ def _api_version() -> Check:
 def _bridge_network() -> Check:
     labels = identity.current().labels()  # the next run sweeps it when this one is killed
     try:
-        made = _ask("POST", "/networks/create", {"Name": f"rtm-it-{secrets.token_hex(5)}", "Labels": labels})
-        _ask("DELETE", f"/networks/{made['Id']}")
+        made = _request("POST", "/networks/create", {"Name": f"rtm-it-{secrets.token_hex(5)}", "Labels": labels})
+        _request("DELETE", f"/networks/{made['Id']}")
     except NoAnswer as error:
         return Check("bridge networks", False, str(error), "install iptables and run as root outside of a container")
     return Check("bridge networks", True, "one was made and removed")
 
 
 def _disk() -> Check:
-    root = Path(_ask("GET", "/info")["DockerRootDir"])
+    root = Path(_request("GET", "/info")["DockerRootDir"])
     try:
         free = shutil.disk_usage(root).free
     except OSError:

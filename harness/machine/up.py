@@ -11,7 +11,7 @@ from harness import daemon
 from harness.errors import MachineNotReady
 from harness.fixtures.dockerd import needs
 from harness.machine import apt, dockerd
-from harness.progress import say, step
+from harness.progress import report, step
 
 #: The daemon, and what its bridge networks and tests' own daemons need; without the command-line client.
 PACKAGES = ("docker.io", "iptables", "iproute2")
@@ -41,8 +41,8 @@ def _have_daemon() -> None:
     with step("starting dockerd"):
         dockerd.start()
     if started := dockerd.ours():
-        say(f"   it stays running (pid {started.pid}, log {dockerd.log_path()});")
-        say("   `python -m harness down --engine` stops it")
+        report(f"   it stays running (pid {started.pid}, log {dockerd.log_path()});")
+        report("   `python -m harness down --engine` stops it")
 
 
 def missing_programs() -> list[str]:

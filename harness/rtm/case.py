@@ -155,12 +155,12 @@ class RuntimeTestCase(ServicesTestCase):
         try:
             seen: T = wait_until(what, probe, timeout_s=timeout_s, **how)
         except WaitFailed as failure:
-            raise WaitFailed(f"{failure}\n{self._last_words()}") from None
+            raise WaitFailed(f"{failure}\n{self._last_log_lines()}") from None
         return seen
 
-    def _last_words(self) -> str:
+    def _last_log_lines(self) -> str:
         containers = (Container(each, self.docker) for each in self.network.containers())
-        return "\n".join([log_tail(self.log), *(each.last_words() for each in containers)])
+        return "\n".join([log_tail(self.log), *(each.last_log_lines() for each in containers)])
 
     def wait_until_ready(self) -> None:
         """Wait until the manager at `base_url` reports that it is ready."""

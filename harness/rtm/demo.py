@@ -69,7 +69,7 @@ class _Play:
             second = self._patch(first)
             self._stop(second)
             self._cleanup(second)
-            self._look_back()
+            self._show_history()
         finally:
             self._redis.close()
 
@@ -123,7 +123,7 @@ class _Play:
         kept = sorted(path.name for path in (self._here.state_root.folder("games") / self.game).iterdir())
         _show("on the host", f"{self.game}/ still holds {', '.join(kept)}")
 
-    def _look_back(self) -> None:
+    def _show_history(self) -> None:
         _title("6. What is on record")
         self._show_rows("operation_log", "op_kind, op_source, outcome, error_code, finished_at", order="id")
         for entry_id, fields in self._redis.xrange("runtime:health_events"):
@@ -135,10 +135,10 @@ class _Play:
         _show("job", f"{stream} {entry_id}  {_flat(job)}")
 
     def _next_result(self) -> dict[str, str]:
-        def look() -> list[Any]:
+        def results() -> list[Any]:
             return list(self._redis.xrange("runtime:job_results"))[self._results_seen :]
 
-        entry_id, fields = wait_until("a job result", look, timeout_s=RESULT_TIMEOUT_S)[0]
+        entry_id, fields = wait_until("a job result", results, timeout_s=RESULT_TIMEOUT_S)[0]
         self._results_seen += 1
         _show("result", f"runtime:job_results {entry_id}  {_flat(fields)}")
         return dict(fields)

@@ -42,21 +42,21 @@ def unwind_on_sigterm() -> None:
             signal.signal(number, _unwind)
 
 
-def end_if_told() -> None:
+def end_if_signalled() -> None:
     """Raise Terminated when a signal came and its exception was lost.
 
     Python drops exceptions from destructors and weak reference callbacks.
     """
-    if _told:
+    if _signals:
         raise Terminated
 
 
 #: Not empty once a signal came.
-_told: list[int] = []
+_signals: list[int] = []
 
 
 def _unwind(number: int, _frame: FrameType | None) -> None:
-    _told.append(number)
+    _signals.append(number)
     if signal.getsignal(signal.SIGTERM) is _unwind:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if signal.getsignal(signal.SIGHUP) is _unwind:

@@ -73,7 +73,7 @@ def _value() -> str:
 
 
 def _skip(reason: str) -> None:
-    _say_once(reason)
+    _print_once(reason)
     if sys.version_info[:3] in _SKIPPED_IS_NOTHING:
         _count_a_test()
     raise unittest.SkipTest(reason)
@@ -95,6 +95,6 @@ def _count_a_test() -> None:
 
 
 @cache
-def _say_once(reason: str) -> None:
+def _print_once(reason: str) -> None:
     """Print the reason on stderr once: unittest shows the reason of a skip only with -v."""
     sys.stderr.write(f"integration tests are skipped: {reason}\n")

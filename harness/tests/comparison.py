@@ -88,7 +88,7 @@ ROWS = (
         "`follow`, bounded in time",
         (
             "test_it_is_followed_line_by_line_as_it_comes_until_the_end",
-            "test_a_log_that_goes_on_is_followed_no_longer_than_was_said",
+            "test_a_log_that_goes_on_is_followed_no_longer_than_its_limit",
         ),
     ),
     Row(

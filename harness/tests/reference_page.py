@@ -72,11 +72,11 @@ def _members(of: ast.Module | ast.ClassDef) -> Iterator[str]:
     """Public methods of a class, or functions of a module, one item each; of an overloaded one the last."""
     found = {each.name: each for each in of.body if isinstance(each, ast.FunctionDef)}
     for name, each in found.items():
-        words = " ".join((ast.get_docstring(each) or "").split())
+        text = " ".join((ast.get_docstring(each) or "").split())
         if name == "__init__":
             yield f"- constructor: `({_parameters(each)})`"
-        elif words and not name.startswith("_"):
-            yield f"- `{_called(name, each)}`: {words}"
+        elif text and not name.startswith("_"):
+            yield f"- `{_called(name, each)}`: {text}"
 
 
 def _fields(of: ast.ClassDef, lines: list[str]) -> Iterator[str]:
@@ -95,11 +95,11 @@ def _fields(of: ast.ClassDef, lines: list[str]) -> Iterator[str]:
 
 
 def _note(lines: list[str], at: int) -> str:
-    words: list[str] = []
+    text: list[str] = []
     while at > 0 and lines[at - 1].strip().startswith("#: "):
         at -= 1
-        words.insert(0, lines[at].strip()[3:])
-    return " ".join(words)
+        text.insert(0, lines[at].strip()[3:])
+    return " ".join(text)
 
 
 def _called(name: str, each: ast.FunctionDef) -> str:

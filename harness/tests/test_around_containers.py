@@ -91,16 +91,16 @@ class NetworkTest(ShellTestCase):
         client = self.start(network=other.name)
         code = "import urllib.request as r; print(r.urlopen('http://shop', timeout=2).status)"
 
-        def asks() -> int:
+        def exit_code() -> int:
             return client.exec(["python3", "-c", code])[0]
 
-        self.assertNotEqual(asks(), 0)
+        self.assertNotEqual(exit_code(), 0)
         other.connect(server, aliases=["shop"])
-        self.wait_until("an answer", lambda: asks() == 0)
+        self.wait_until("an answer", lambda: exit_code() == 0)
         other.disconnect(server)
-        self.assertNotEqual(asks(), 0)
+        self.assertNotEqual(exit_code(), 0)
         other.connect(server, aliases=["shop"])
-        self.wait_until("an answer", lambda: asks() == 0)
+        self.wait_until("an answer", lambda: exit_code() == 0)
         self.assertEqual(server.ip(one.name), server.ip(one.name))
 
 

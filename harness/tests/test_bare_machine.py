@@ -94,7 +94,7 @@ class WheelhouseTest(unittest.TestCase):
             python,
             "-m",
             "unittest",
-            "integration.test_lobby.Diagnostic.test_a_lobby_that_knows_no_such_game_changes_nothing",
+            "integration.test_lobby.Diagnostic.test_a_lobby_that_has_no_such_game_changes_nothing",
         ]
         tested = subprocess.run(
             command,

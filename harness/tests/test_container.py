@@ -48,10 +48,10 @@ class ContainerTest(unittest.TestCase):
         with self.assertRaises(WaitFailed) as failed:
             started.wait_for_port(6379)
         self.assertLess(time.monotonic() - began, container.READY_TIMEOUT_S)
-        for told in ("port 6379", "exit code 7", "something is wrong", started.name):
-            self.assertIn(told, str(failed.exception))
+        for part in ("port 6379", "exit code 7", "something is wrong", started.name):
+            self.assertIn(part, str(failed.exception))
 
-    def test_a_wait_in_vain_tells_what_it_waited_for_and_last_saw(self) -> None:
+    def test_a_wait_in_vain_reports_what_it_waited_for_and_last_saw(self) -> None:
         started = self.start("echo still busy; sleep 60")
         started.wait_for_log("still busy")
         with self.assertRaisesRegex(WaitFailed, r"(?s)0\.2 s for 'ready' in the log.*still busy"):
@@ -78,8 +78,8 @@ class ContainerTest(unittest.TestCase):
         made = network.create()
         self.addCleanup(made.remove)
         self.start("sleep 60", network=made.name, aliases=["shop"])
-        asking = self.start("getent hosts shop", network=made.name)
-        self.assertEqual(asking.wait_for_exit(), 0, asking.logs())
+        client = self.start("getent hosts shop", network=made.name)
+        self.assertEqual(client.wait_for_exit(), 0, client.logs())
         with self.assertRaisesRegex(HarnessError, "aliases shop need a network"):
             self.start("sleep 60", aliases=["shop"])
 
@@ -158,7 +158,7 @@ class ContainerTest(unittest.TestCase):
         made.remove()
         self.assertEqual(daemon.client().containers(all=True, filters={"id": running.container_id}), [])
 
-    def test_a_freeze_that_was_given_up_is_asked_for_again_and_no_other_refusal(self) -> None:
+    def test_a_freeze_that_was_given_up_is_requested_again_and_no_other_refusal(self) -> None:
         from docker.errors import APIError
 
         client = mock.Mock()
@@ -210,7 +210,7 @@ class SweepTest(unittest.TestCase):
         self.assertTrue(mine.inspect()["State"]["Running"])
         self.assertTrue(my_root.directory.exists())
 
-    def test_a_network_that_docker_does_not_let_go_of_is_told_and_keeps_nothing_else(self) -> None:
+    def test_a_network_that_docker_does_not_let_go_of_is_reported_and_keeps_nothing_else(self) -> None:
         other = subprocess.run(
             [sys.executable, "-c", f"import os{_LEAVING_RUN}os._exit(9)", IMAGE],
             stdin=subprocess.DEVNULL,
@@ -219,15 +219,15 @@ class SweepTest(unittest.TestCase):
             check=False,
         )
         network_id, *_, directory = other.stdout.split()
-        said = io.StringIO()
+        errors = io.StringIO()
         with (
             mock.patch.object(network, "remove", side_effect=WaitFailed("it has active endpoints")),
-            contextlib.redirect_stderr(said),
+            contextlib.redirect_stderr(errors),
         ):
             swept = sweep()
 
         self.assertNotIn(daemon.client().inspect_network(network_id)["Name"], swept.networks)
-        self.assertIn("left behind: it has active endpoints; a restart", said.getvalue())
+        self.assertIn("left behind: it has active endpoints; a restart", errors.getvalue())
         self.assertFalse(Path(directory).exists())
         self.assertEqual(self.there([network_id]), [network_id])
         sweep()

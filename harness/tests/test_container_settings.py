@@ -85,7 +85,7 @@ class SettingsTest(unittest.TestCase):
                 self.assertEqual(self.start(**how).inspect()["HostConfig"]["NetworkMode"], "none")
 
     def test_a_setting_that_is_given_twice_is_named(self) -> None:
-        for how, told in (
+        for how, part in (
             ({"network": "none", "host_config": {"network_mode": "host"}}, "network or network_mode is given twice"),
             ({"network": "none", "network_mode": "host"}, "network or network_mode is given twice: 'none' and 'host'"),
             ({"env": {"A": "1"}, "environment": {"A": "1"}}, "env or environment is given twice"),
@@ -94,8 +94,8 @@ class SettingsTest(unittest.TestCase):
             ({"ports": [80], "host_config": {"port_bindings": {80: 8080}}}, "port 80 is given twice"),
             ({"ports": [80], "port_bindings": {"80/tcp": 8080}}, "port 80 is given twice"),
         ):
-            with self.subTest(told):
-                self.assertIn(told, self.refused(**how))
+            with self.subTest(part):
+                self.assertIn(part, self.refused(**how))
 
     def test_what_is_none_is_not_given(self) -> None:
         self.assertIsNone(self.start(network=None, host_config=None, network_mode="none", tmpfs=None).why_ended())

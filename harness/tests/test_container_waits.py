@@ -66,7 +66,7 @@ class LogTest(ShellTestCase):
         made = self.start("echo out; echo error >&2")
         self.assertEqual(list(made.follow(stdout=False)), ["error"])
 
-    def test_a_log_that_goes_on_is_followed_no_longer_than_was_said(self) -> None:
+    def test_a_log_that_goes_on_is_followed_no_longer_than_its_limit(self) -> None:
         made, began = self.start("while true; do echo again; sleep 0.1; done"), time.monotonic()
         with self.assertRaisesRegex(WaitFailed, "(?s)for 0.5 s, and it goes on.*again"):
             list(made.follow(timeout_s=0.5))
@@ -219,7 +219,7 @@ class WaitTest(ShellTestCase):
         with self.assertRaisesRegex(WaitFailed, "exit code 1: not well"):
             ill.wait_for_health(timeout_s=3)
 
-    def test_without_a_health_check_that_is_said_at_once(self) -> None:
+    def test_without_a_health_check_that_is_reported_at_once(self) -> None:
         with self.assertRaisesRegex(HarnessError, "has no health check: give one with healthcheck="):
             self.start().wait_for_health()
 

@@ -70,7 +70,7 @@ class CopyingTest(DockerTestCase):
     def test_what_cannot_be_copied_is_named(self) -> None:
         made = self.start()
         (self.folder / "there").write_text("x")
-        for words, action in (
+        for pattern, action in (
             ("/nothing", lambda: made.read_file("/nothing")),
             ("/etc is no file", lambda: made.read_file("/etc")),
             ("relative", lambda: made.copy_in("x", "relative")),
@@ -79,7 +79,7 @@ class CopyingTest(DockerTestCase):
             ("there exists", lambda: made.copy_out("/etc/hostname", self.folder / "there")),
             ("/etc/passwd/x", lambda: made.copy_in("x", "/etc/passwd/x")),
         ):
-            with self.subTest(words), self.assertRaisesRegex(HarnessError, words):
+            with self.subTest(pattern), self.assertRaisesRegex(HarnessError, pattern):
                 action()
 
     def test_an_archive_cannot_write_outside_of_the_target(self) -> None:
@@ -119,8 +119,8 @@ class ReadOnlyTest(DockerTestCase):
         made.copy_in("x", "/data/new/b")
         made.copy_in(folder, "/data")
         self.assertEqual(made.exec(["sh", "-c", "cd /data && cat new/a new/b c"]), (0, "beforexc"))
-        for target, words in (("/etc/a", "read_only, and only its volumes"), ("/data/kept/a", "read-only")):
-            with self.subTest(target), self.assertRaisesRegex(HarnessError, f"copied to {target}: .*{words}"):
+        for target, pattern in (("/etc/a", "read_only, and only its volumes"), ("/data/kept/a", "read-only")):
+            with self.subTest(target), self.assertRaisesRegex(HarnessError, f"copied to {target}: .*{pattern}"):
                 made.copy_in("x", target)
         with self.assertRaisesRegex(HarnessError, "copied to /data: it is a mount"):
             made.copy_in("x", "/data")
@@ -139,7 +139,7 @@ class TmpfsTest(DockerTestCase):
         )
         made.wait_until("the link", lambda: made.exec(["test", "-L", "/link"])[0] == 0)
         reached = "the tmpfs /srv/scratch, which .*: use exec, or a volume"
-        for action, words in (
+        for action, pattern in (
             (lambda: made.copy_in("x", "/srv/scratch/a"), reached),
             (lambda: made.copy_in("x", "/link/a"), reached),
             (lambda: made.copy_in(folder, "/srv"), "/srv/scratch/deep/file of .*" + reached),
@@ -150,7 +150,7 @@ class TmpfsTest(DockerTestCase):
             (lambda: made.copy_in("x", "/dev/shm/a"), "/dev, which .*: use exec"),
             (lambda: made.read_file("/proc/1/cmdline"), "/proc, which .*: use exec"),
         ):
-            with self.assertRaisesRegex(HarnessError, words):
+            with self.assertRaisesRegex(HarnessError, pattern):
                 action()
         with self.assertRaisesRegex(HarnessError, reached):
             self.start_container(
@@ -168,6 +168,6 @@ class LinkTest(DockerTestCase):
         for path in ("/qq/l", "/qq/../f", "/p/q/l", "qq/l"):
             with self.subTest(path):
                 self.assertEqual(made.read_file(path), b"v\n")
-        for path, words in (("/loop", "loop of links"), ("/loop/x", "loop of links"), ("/nowhere", "/no cannot be")):
-            with self.subTest(path), self.assertRaisesRegex(HarnessError, words):
+        for path, pattern in (("/loop", "loop of links"), ("/loop/x", "loop of links"), ("/nowhere", "/no cannot be")):
+            with self.subTest(path), self.assertRaisesRegex(HarnessError, pattern):
                 made.read_file(path)

@@ -47,7 +47,7 @@ class FolderNameTest(unittest.TestCase):
     def test_a_long_name_of_a_method_loses_its_end(self) -> None:
         self.assertEqual(docker.folder_name("tests.test_shop.Shop." + "m" * 255), "tests.test_shop.Shop." + "m" * 130)
 
-    def test_letters_of_every_alphabet_stay_and_what_a_path_knows_goes(self) -> None:
+    def test_letters_of_every_alphabet_stay_and_what_a_path_reserves_goes(self) -> None:
         self.assertEqual(docker.folder_name("shop.Ünï.test_a/b: ../.. ☃"), "shop.Ünï.test_a-b")
         self.assertEqual(docker.folder_name("../.shop.Shop.test"), "shop.Shop.test")
 
@@ -68,13 +68,13 @@ class NoServicesTest(unittest.TestCase):
         test, result = Wanting("it"), unittest.TestResult()
         with (
             mock.patch("harness.fixtures.services.shared", side_effect=WaitFailed("no PostgreSQL")),
-            mock.patch("sys.stderr", io.StringIO()) as told,
+            mock.patch("sys.stderr", io.StringIO()) as errors,
         ):
             test.run(result)
         self.addCleanup(shutil.rmtree, test.state_root.directory)
         [(_, error)] = result.errors
         self.assertIn("no PostgreSQL", error)
-        self.assertIn(str(test.state_root.directory), told.getvalue())
+        self.assertIn(str(test.state_root.directory), errors.getvalue())
         missing = Path(test.state_root.directory, "missing.txt").read_text()
         self.assertIn("services", missing)
         self.assertNotIn("super()", missing)

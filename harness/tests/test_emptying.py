@@ -48,9 +48,9 @@ class EmptyingTest(unittest.TestCase):
 
     def kept(self) -> list[int]:
         """The server processes of the cached connections to the database."""
-        asked = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
+        query = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
         with self.postgres.maintain() as connection:
-            return [pid for (pid,) in connection.execute(asked, (self.database.name, EMPTYING))]
+            return [pid for (pid,) in connection.execute(query, (self.database.name, EMPTYING))]
 
     def assert_empties(self) -> None:
         self.fill()

@@ -82,11 +82,11 @@ class Faults:
             line.connect(address)  # type: ignore[arg-type]  # of either kind
             return line
 
-        def assert_hears(self, line: socket.socket, said: bytes) -> None:
-            self.assertEqual(read(line, len(said)), said)
+        def assert_receives(self, line: socket.socket, expected: bytes) -> None:
+            self.assertEqual(read(line, len(expected)), expected)
 
-        def assert_hears_nothing(self, *lines: socket.socket) -> None:
-            self.let_proxy_look()
+        def assert_receives_nothing(self, *lines: socket.socket) -> None:
+            self.let_proxy_poll()
             for line in lines:
                 line.setblocking(False)
                 with self.assertRaises(BlockingIOError):
@@ -97,7 +97,7 @@ class Faults:
             for line in lines:
                 self.assertEqual(line.recv(1), b"")
 
-        def let_proxy_look(self) -> None:
+        def let_proxy_poll(self) -> None:
             """Call `connections` twice: between the two calls the proxy polls every socket."""
             self.assertGreaterEqual(self.proxy.connections + self.proxy.connections, 0)
 
@@ -106,12 +106,12 @@ class Faults:
 
         # No fault
 
-        def test_what_is_said_is_heard_on_the_other_side(self) -> None:
+        def test_what_is_sent_is_received_on_the_other_side(self) -> None:
             client, server = self.pair()
             client.sendall(b"ask")
-            self.assert_hears(server, b"ask")
+            self.assert_receives(server, b"ask")
             server.sendall(b"answer")
-            self.assert_hears(client, b"answer")
+            self.assert_receives(client, b"answer")
 
         def test_connections_are_counted_until_both_sides_have_ended_them(self) -> None:
             self.assertEqual(self.proxy.connections, 0)
@@ -132,7 +132,7 @@ class Faults:
                     first.shutdown(socket.SHUT_WR)
                     self.assertEqual(read_all(second), b"all")
                     second.sendall(b"still")
-                    self.assert_hears(first, b"still")
+                    self.assert_receives(first, b"still")
                     second.close()
                     self.assert_ended(first)
             self.wait_for_connections(0)
@@ -140,26 +140,26 @@ class Faults:
         def test_much_passes_whole_and_in_order(self) -> None:
             self.assert_transfers()
 
-        def test_a_last_answer_arrives_though_the_client_talks_on(self) -> None:
+        def test_a_last_answer_arrives_though_the_client_goes_on_sending(self) -> None:
             client, server = self.pair()
             server.sendall(b"no more")
             server.close()
-            self.assert_hears(client, b"no more")
+            self.assert_receives(client, b"no more")
             self.assert_ended(client)
 
-            def is_told() -> bool:
+            def send_fails() -> bool:
                 try:
                     client.sendall(b"and another thing")
                 except OSError:
                     return True
                 return False
 
-            wait_until("an end for who talks on", is_told)
+            wait_until("an error for a client that goes on sending", send_fails)
             self.wait_for_connections(0)
 
         def test_a_client_that_does_not_read_makes_the_server_wait(self) -> None:
             client, server = self.pair()
-            sent = fill(server, self.let_proxy_look)
+            sent = fill(server, self.let_proxy_poll)
             self.assertLess(sent, len(MUCH))
             self.assertEqual(digest(read(client, sent)), digest(MUCH[:sent]))
 
@@ -168,15 +168,15 @@ class Faults:
             self.assert_ended(self.connect())
             self.assertEqual(self.proxy.connections, 0)
             self.listener = self.listen()
-            self.test_what_is_said_is_heard_on_the_other_side()
+            self.test_what_is_sent_is_received_on_the_other_side()
 
         def test_a_server_that_is_slow_to_accept_gets_all_clients(self) -> None:
             self.listener.listen(0)
             clients = [self.connect() for _ in range(5)]
             for number, client in enumerate(clients):
                 client.sendall(bytes([number]))
-            heard = [read(self.accept(), 1)[0] for _ in clients]
-            self.assertEqual(sorted(heard), [0, 1, 2, 3, 4])
+            received = [read(self.accept(), 1)[0] for _ in clients]
+            self.assertEqual(sorted(received), [0, 1, 2, 3, 4])
 
         # Faults
 
@@ -190,7 +190,7 @@ class Faults:
             self.assert_ended(client, waiting)
             self.assertEqual(read_all(server)[6:], b"")
             self.assertEqual(self.proxy.connections, 0)
-            self.test_what_is_said_is_heard_on_the_other_side()
+            self.test_what_is_sent_is_received_on_the_other_side()
 
         def test_refused_clients_are_refused_until_it_passes_on_at_the_same_place(self) -> None:
             client, server = self.pair()
@@ -201,7 +201,7 @@ class Faults:
                 self.assertEqual(self.proxy.connections, 0)
                 self.proxy.refuse()
                 self.proxy.pass_on()
-                self.test_what_is_said_is_heard_on_the_other_side()
+                self.test_what_is_sent_is_received_on_the_other_side()
             self.assert_ended(client, server)
 
         def test_every_other_fault_lets_clients_connect_again(self) -> None:
@@ -220,21 +220,21 @@ class Faults:
             new = self.connect()
             new.sendall(b"new")
             new.shutdown(socket.SHUT_WR)
-            self.assert_hears_nothing(client, server, new)
+            self.assert_receives_nothing(client, server, new)
             self.listener.setblocking(False)
             with self.assertRaises(BlockingIOError):
                 self.listener.accept()
             self.assertEqual(self.proxy.connections, 2)
             self.proxy.pass_on()
-            self.assert_hears(server, b"ask")
-            self.assert_hears(client, b"answer")
+            self.assert_receives(server, b"ask")
+            self.assert_receives(client, b"answer")
             self.assertEqual(read_all(self.accept()), b"new")
 
         def test_in_a_black_hole_no_end_is_seen(self) -> None:
             client, server = self.pair()
             self.proxy.black_hole()
             server.close()
-            self.assert_hears_nothing(client)
+            self.assert_receives_nothing(client)
             self.assertEqual(self.proxy.connections, 1)
             self.proxy.pass_on()
             self.assert_ended(client)
@@ -243,40 +243,40 @@ class Faults:
             self.listener.close()
             self.proxy.black_hole()
             client = self.connect()
-            self.assert_hears_nothing(client)
+            self.assert_receives_nothing(client)
             self.proxy.pass_on()
             self.assert_ended(client)
 
-        def test_half_open_clients_are_heard_and_hear_nothing(self) -> None:
+        def test_half_open_clients_send_and_receive_nothing(self) -> None:
             (client, server), (quiet, quiet_server) = self.pair(), self.pair()
             self.proxy.half_open()
             client.sendall(b"ask")
-            self.assert_hears(server, b"ask")
+            self.assert_receives(server, b"ask")
             server.sendall(b"answer")
-            self.assert_hears_nothing(client)
+            self.assert_receives_nothing(client)
             server.sendall(b"end")
             server.close()
             client.sendall(b"is anybody there?")
-            self.assert_hears_nothing(client)
+            self.assert_receives_nothing(client)
             client.sendall(b"really not?")
-            self.assert_hears_nothing(client)
+            self.assert_receives_nothing(client)
             self.proxy.black_hole()
-            self.assert_hears_nothing(client)
+            self.assert_receives_nothing(client)
             self.proxy.pass_on()
             self.assertEqual(read_all(client), b"")
             self.assertEqual(self.proxy.connections, 1)
             quiet_server.sendall(b"nothing lost")
-            self.assert_hears(quiet, b"nothing lost")
+            self.assert_receives(quiet, b"nothing lost")
 
         def test_half_open_loses_answers_under_way(self) -> None:
             client, server = self.pair()
             self.proxy.delay(3600)
             server.sendall(b"answer")
             client.sendall(b"ask")
-            self.let_proxy_look()
+            self.let_proxy_poll()
             self.proxy.half_open()
-            self.assert_hears(server, b"ask")
-            self.assert_hears_nothing(client)
+            self.assert_receives(server, b"ask")
+            self.assert_receives_nothing(client)
             client.close()
             server.close()
             self.wait_for_connections(0)
@@ -286,9 +286,9 @@ class Faults:
             client, server = self.pair()
             began = time.monotonic()
             client.sendall(b"1")
-            self.let_proxy_look()
+            self.let_proxy_poll()
             client.sendall(b"2")
-            self.assert_hears(server, b"12")
+            self.assert_receives(server, b"12")
             self.assertGreaterEqual(time.monotonic() - began, 0.05)
             server.sendall(b"3")
             server.close()
@@ -300,7 +300,7 @@ class Faults:
             self.proxy.delay(3600)
             client.sendall(MUCH)
             client.shutdown(socket.SHUT_WR)
-            self.assert_hears_nothing(server)
+            self.assert_receives_nothing(server)
             self.proxy.pass_on()
             self.assertEqual(digest(read_all(server)), digest(MUCH))
 
@@ -316,7 +316,7 @@ class Faults:
         def test_slow_bytes_make_the_sender_wait_and_are_not_lost(self) -> None:
             client, server = self.pair()
             self.proxy.slow(1)
-            sent = fill(client, self.let_proxy_look)
+            sent = fill(client, self.let_proxy_poll)
             self.assertLess(sent, len(MUCH))
             self.proxy.pass_on()
             client.shutdown(socket.SHUT_WR)
@@ -327,22 +327,22 @@ class Faults:
             first, second = self.proxy.hold("/stop", "/start")
             for line in (client, other):
                 line.sendall(b"GET /list ")
-            self.assert_hears(server, b"GET /list ")
+            self.assert_receives(server, b"GET /list ")
             client.sendall(b"POST /start ")
             self.assertTrue(second.arrived.wait(TIMEOUT_S))
             client.sendall(b"GET /later")
             client.shutdown(socket.SHUT_WR)
             server.sendall(b"answer")
-            self.assert_hears(client, b"answer")
-            self.assert_hears_nothing(server)
-            self.assert_hears(elsewhere, b"GET /list ")
+            self.assert_receives(client, b"answer")
+            self.assert_receives_nothing(server)
+            self.assert_receives(elsewhere, b"GET /list ")
             first.release()
-            self.assert_hears_nothing(server)
+            self.assert_receives_nothing(server)
             self.assertFalse(first.arrived.is_set())
             second.release()
             self.assertEqual(read_all(server), b"POST /start GET /later")
             other.sendall(b"POST /start")
-            self.assert_hears(elsewhere, b"POST /start")
+            self.assert_receives(elsewhere, b"POST /start")
 
         def test_a_held_request_never_arrives_once_its_connection_was_ended(self) -> None:
             client, server = self.pair()
@@ -354,7 +354,7 @@ class Faults:
             self.proxy.pass_on()
             client, server = self.pair()
             client.sendall(b"ask")
-            self.assert_hears(server, b"ask")
+            self.assert_receives(server, b"ask")
 
         def test_the_next_fault_lets_held_requests_go(self) -> None:
             client, server = self.pair()
@@ -362,7 +362,7 @@ class Faults:
             client.sendall(b"ask")
             self.assertTrue(held.arrived.wait(TIMEOUT_S))
             self.proxy.pass_on()
-            self.assert_hears(server, b"ask")
+            self.assert_receives(server, b"ask")
 
         def test_what_makes_no_sense_is_refused(self) -> None:
             with self.assertRaisesRegex(HarnessError, "-1"):
@@ -386,22 +386,22 @@ class Faults:
         def assert_transfers(self, *changes: Callable[[], None]) -> None:
             """Transfer MUCH in both directions at the same time while the changes are applied one after another."""
             lines = self.pair()
-            heard = [bytearray(), bytearray()]
+            received = [bytearray(), bytearray()]
             with ThreadPoolExecutor(2) as pool:
-                jobs = [pool.submit(say_all, each, MUCH) for each in lines]
+                jobs = [pool.submit(send_all, each, MUCH) for each in lines]
                 for change in changes:
                     change()
                     if change == self.proxy.black_hole:
-                        self.let_proxy_look()
+                        self.let_proxy_poll()
                         continue
-                    for line, into in zip(lines, heard, strict=True):
+                    for line, into in zip(lines, received, strict=True):
                         into += read(line, STEP)
                 self.proxy.pass_on()
-                for line, into in zip(lines, heard, strict=True):
+                for line, into in zip(lines, received, strict=True):
                     read_into(line, into)
                 for job in jobs:
                     job.result(TIMEOUT_S)
-            self.assertEqual([digest(each) for each in heard], [digest(MUCH)] * 2)
+            self.assertEqual([digest(each) for each in received], [digest(MUCH)] * 2)
             self.wait_for_connections(0)
 
         def test_any_thread_may_change_the_fault_at_any_time(self) -> None:
@@ -419,7 +419,7 @@ class Faults:
             self.assertEqual(self.proxy.connections, 0)
             self.listener.close()
             self.listener = self.listen()
-            self.test_what_is_said_is_heard_on_the_other_side()
+            self.test_what_is_sent_is_received_on_the_other_side()
 
         # The end
 
@@ -462,7 +462,7 @@ class Faults:
             with self.assertRaisesRegex(HarnessError, "closed"):
                 self.proxy.pass_on()
             with self.assertRaisesRegex(HarnessError, "closed"):
-                self.let_proxy_look()
+                self.let_proxy_poll()
 
 
 class TcpTest(Faults.Test):
@@ -491,7 +491,7 @@ class TcpTest(Faults.Test):
             with mock.patch("socket.getaddrinfo", return_value=found):
                 proxy = faults.before(("server.example", self.port))
             with proxy as self.proxy:
-                self.test_what_is_said_is_heard_on_the_other_side()
+                self.test_what_is_sent_is_received_on_the_other_side()
 
     def test_led_to_another_server_it_is_for_new_connections_and_the_others_stay(self) -> None:
         client, server = self.pair()
@@ -500,9 +500,9 @@ class TcpTest(Faults.Test):
             self.proxy.lead_to(self.listener.getsockname()[:2])
             newcomer, other = self.pair()
             newcomer.sendall(b"who is it")
-            self.assert_hears(other, b"who is it")
+            self.assert_receives(other, b"who is it")
             client.sendall(b"still you")
-            self.assert_hears(server, b"still you")
+            self.assert_receives(server, b"still you")
             self.proxy.cut()
             self.assert_ended(client, newcomer)
 
@@ -527,10 +527,10 @@ class TcpTest(Faults.Test):
         client, server = self.pair()
         self.proxy.delay(0.02)
         client.sendall(b"last words")
-        self.let_proxy_look()
+        self.let_proxy_poll()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
-        self.assert_hears(server, b"last words")
+        self.assert_receives(server, b"last words")
         with self.assertRaises(ConnectionResetError):
             server.recv(1)
         self.wait_for_connections(0)
@@ -546,7 +546,7 @@ class TcpTest(Faults.Test):
         client, server = self.pair()
         self.proxy.half_open()
         server.sendall(b"lost")
-        self.let_proxy_look()
+        self.let_proxy_poll()
         self.proxy.pass_on()
         with self.assertRaises(ConnectionResetError):
             client.recv(1)
@@ -585,7 +585,7 @@ class UnixTest(Faults.Test):
         self.proxy.cut(reset=True)
         self.assert_ended(*lines)
 
-    def test_a_path_that_no_socket_can_have_is_told_at_once(self) -> None:
+    def test_a_path_that_no_socket_can_have_is_reported_at_once(self) -> None:
         before = left()
         with self.assertRaisesRegex(HarnessError, "too long"):
             faults.before("/" + "long" * 30)
@@ -596,31 +596,31 @@ class UnixTest(Faults.Test):
 
 def read(line: socket.socket, count: int) -> bytes:
     """Read `count` bytes, or fewer where the stream ends before."""
-    said = bytearray()
-    while len(said) < count and (data := line.recv(count - len(said))):
-        said += data
-    return bytes(said)
+    received = bytearray()
+    while len(received) < count and (data := line.recv(count - len(received))):
+        received += data
+    return bytes(received)
 
 
 def read_all(line: socket.socket) -> bytes:
     """Read until the stream ends, orderly or not."""
-    said = bytearray()
+    received = bytearray()
     with suppress(ConnectionResetError):
-        read_into(line, said)
-    return bytes(said)
+        read_into(line, received)
+    return bytes(received)
 
 
-def read_into(line: socket.socket, said: bytearray) -> None:
+def read_into(line: socket.socket, received: bytearray) -> None:
     while data := line.recv(1 << 16):
-        said += data
+        received += data
 
 
-def say_all(line: socket.socket, said: bytes) -> None:
-    line.sendall(said)
+def send_all(line: socket.socket, data: bytes) -> None:
+    line.sendall(data)
     line.shutdown(socket.SHUT_WR)
 
 
-def fill(line: socket.socket, let_proxy_look: Callable[[], None]) -> int:
+def fill(line: socket.socket, let_proxy_poll: Callable[[], None]) -> int:
     """Send as much of MUCH as the sockets take without a reader; returns the number of bytes."""
     sent, line_was_full = 0, False
     line.setblocking(False)
@@ -632,14 +632,14 @@ def fill(line: socket.socket, let_proxy_look: Callable[[], None]) -> int:
             if line_was_full:
                 break
             line_was_full = True
-            let_proxy_look()
+            let_proxy_poll()
     line.settimeout(TIMEOUT_S)
     return sent
 
 
-def digest(said: bytes | bytearray) -> str:
+def digest(data: bytes | bytearray) -> str:
     """Length and hash, since a difference of megabytes is unreadable."""
-    return f"{len(said)} {hashlib.sha256(said).hexdigest()}"
+    return f"{len(data)} {hashlib.sha256(data).hexdigest()}"
 
 
 def left() -> tuple[int, int, list[Path]]:

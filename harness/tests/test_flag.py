@@ -17,10 +17,10 @@ def _set(value: str) -> "mock._patch_dict":
 
 
 class FlagTest(unittest.TestCase):
-    def test_without_the_flag_tests_are_skipped_and_docker_is_not_asked(self) -> None:
-        with NO_DAEMON as asked, _set(""), self.assertRaisesRegex(unittest.SkipTest, "RTM_INTEGRATION=1"):
+    def test_without_the_flag_tests_are_skipped_and_docker_is_not_called(self) -> None:
+        with NO_DAEMON as connect, _set(""), self.assertRaisesRegex(unittest.SkipTest, "RTM_INTEGRATION=1"):
             flag.check()
-        asked.assert_not_called()
+        connect.assert_not_called()
 
     def test_with_the_flag_and_no_daemon_tests_are_skipped_with_the_cause(self) -> None:
         with NO_DAEMON, _set("1"), self.assertRaisesRegex(unittest.SkipTest, "no daemon here"):
@@ -45,7 +45,7 @@ class FlagTest(unittest.TestCase):
             swept.assert_called_once_with()
 
     def test_the_cause_of_skips_is_shown_once_and_not_for_each_module(self) -> None:
-        flag._say_once.cache_clear()
+        flag._print_once.cache_clear()
         with _set(""), mock.patch("sys.stderr", io.StringIO()) as shown:
             for _ in range(3):
                 self.assertRaises(unittest.SkipTest, flag.check)

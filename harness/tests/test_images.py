@@ -32,7 +32,7 @@ class RecipeTest(unittest.TestCase):
             (Path(other) / "Dockerfile").write_bytes((self.folder / "Dockerfile").read_bytes())
             self.assertEqual(Recipe("thing", Path(other)).inputs("a"), self.recipe.inputs("a"))
 
-    def test_a_failed_build_shows_the_builds_last_words(self) -> None:
+    def test_a_failed_build_shows_the_last_lines_of_the_build(self) -> None:
         client = mock.Mock()
         client.build.return_value = [{"stream": "Step 1: RUN it\n"}, {"error": "exit code 3"}]
         with (
@@ -62,7 +62,7 @@ class CatalogueTest(ImagesTestCase):
         catalogue.redis()
         self.assertEqual(self.images.bases, [debian.SERVERS.tag])
 
-    def test_a_source_that_was_asked_for_is_the_only_one(self) -> None:
+    def test_a_source_that_was_requested_is_the_only_one(self) -> None:
         self.pull.side_effect = ImageUnavailable("too many requests")
         os.environ["RTM_IT_IMAGE_SOURCE"] = "registry"
         self.assertRaisesRegex(ImageUnavailable, "too many requests", catalogue.redis)
@@ -75,7 +75,7 @@ class CatalogueTest(ImagesTestCase):
         os.environ["RTM_IT_IMAGE_SOURCE"] = "moon"
         self.assertRaisesRegex(ImageUnavailable, "RTM_IT_IMAGE_SOURCE is 'moon'", catalogue.redis)
 
-    def test_what_is_there_and_current_is_used_and_no_registry_asked(self) -> None:
+    def test_what_is_there_and_current_is_used_and_no_registry_queried(self) -> None:
         self.registry.return_value = False
         first = catalogue.redis()
         self.registry.reset_mock()
@@ -111,7 +111,7 @@ class CatalogueTest(ImagesTestCase):
         self.assertEqual(catalogue.postgres(), made)
         self.assertEqual(self.images.built, [])
 
-    def test_a_base_for_anything_is_one_that_is_there_before_any_registry_is_asked(self) -> None:
+    def test_a_base_for_anything_is_one_that_is_there_before_any_registry_is_queried(self) -> None:
         self.images.add(debian.SERVERS.tag)
         self.assertEqual(catalogue.base_image(), debian.SERVERS.tag)
         self.registry.assert_not_called()
@@ -124,7 +124,7 @@ class CatalogueTest(ImagesTestCase):
         os.environ["RTM_IT_BASE_IMAGE"] = "my/base:1"
         self.assertEqual(catalogue.base_image(), "my/base:1")
 
-    def test_the_image_registry_has_a_base_of_its_own_and_is_made_when_it_is_asked_for(self) -> None:
+    def test_the_image_registry_has_a_base_of_its_own_and_is_made_when_it_is_requested(self) -> None:
         self.registry.return_value = False
         catalogue.ensure(catalogue.USUAL)
         self.assertEqual([call.args[1] for call in self.make_base.call_args_list], [debian.SERVERS])

@@ -43,8 +43,8 @@ class ImportTest(unittest.TestCase):
         self.assertEqual(ast.unparse(body[1]), "import sys")
         self.assertTrue(ast.unparse(body[2]).startswith("if sys.version_info < (3, 11):"))
         for old in sorted(Path("~/.pyenv/versions").expanduser().glob("*/bin/python")):
-            asked = [str(old), "-c", "import sys; print(sys.version_info < (3, 11))"]
-            if subprocess.run(asked, capture_output=True, text=True, check=False).stdout != "True\n":
+            command = [str(old), "-c", "import sys; print(sys.version_info < (3, 11))"]
+            if subprocess.run(command, capture_output=True, text=True, check=False).stdout != "True\n":
                 continue
             for module in ("harness", "harness.rtm"):
                 with self.subTest(python=old, module=module):

@@ -140,7 +140,7 @@ class AptTest(MachineTest):
         self.assertEqual(calls, ["install", "update", "install", "install"])
 
     @mock.patch("os.geteuid", return_value=1000)
-    def test_a_failure_shows_what_apt_said(self, _user: mock.Mock) -> None:
+    def test_a_failure_shows_what_apt_printed(self, _user: mock.Mock) -> None:
         with self.assertRaisesRegex(MachineNotReady, r"(?s)install.*exit code 100.*no such package"):
             apt.install(["docker.io"])
 
@@ -237,7 +237,7 @@ class DoctorTest(unittest.TestCase):
 
 
 class DaemonTest(MachineTest):
-    def test_no_socket_is_told_in_plain_words(self) -> None:
+    def test_no_socket_is_reported_in_plain_text(self) -> None:
         with self.assertRaisesRegex(DaemonUnavailable, "there is no such socket"):
             daemon.connect()
 

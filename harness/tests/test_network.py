@@ -22,8 +22,8 @@ class NoAddressesTest(unittest.TestCase):
         ):
             return network.create("crowded")
 
-    def refusal(self, words: str) -> APIError:
-        return APIError("500 Server Error", explanation=words)
+    def refusal(self, text: str) -> APIError:
+        return APIError("500 Server Error", explanation=text)
 
     def test_it_is_made_as_soon_as_another_test_leaves_room(self) -> None:
         made = self.create(self.refusal(FULL), {"Id": "n1"})

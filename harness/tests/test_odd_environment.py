@@ -113,7 +113,7 @@ class AddressTest(unittest.TestCase):
         self.assertIsNone(auth.get_config_header(client, "registry.invalid"))
         self.assertEqual(vars(client)["_auth_configs"].get_all_credentials(), {})
 
-    def test_one_that_is_installed_is_asked(self) -> None:
+    def test_one_that_is_installed_is_run(self) -> None:
         from docker import auth
 
         helper = self.folder / "docker-credential-here"
@@ -244,7 +244,7 @@ class RemoteTest(unittest.TestCase):
             )
         self.assertRegex(doctor.stdout, "ok +Docker daemon", doctor.stderr)
 
-    def test_over_ssh_without_what_the_sdk_needs_for_it_the_cause_is_told(self) -> None:
+    def test_over_ssh_without_what_the_sdk_needs_for_it_the_cause_is_reported(self) -> None:
         if importlib.util.find_spec("paramiko"):
             self.skipTest("paramiko is installed")
         with (

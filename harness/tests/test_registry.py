@@ -83,12 +83,12 @@ class RegistryTest(unittest.TestCase):
 
         self.assertEqual(image_id(ref), made)
 
-    def test_what_docker_asks_for_is_seen_and_nothing_else(self) -> None:
+    def test_what_docker_requests_is_seen_and_nothing_else(self) -> None:
         ref, other = (SHOP.push(small(self.id()), f"asked:1.0.{patch}") for patch in (0, 1))
         pull(ref)
         pull(ref)
 
-        self.assertEqual((SHOP.times_asked_for(ref), SHOP.times_asked_for(other)), (2, 0))
+        self.assertEqual((SHOP.manifest_requests(ref), SHOP.manifest_requests(other)), (2, 0))
         self.assertIn(registry.Request("GET", "/v2/", 200), SHOP.requests())
         self.assertEqual(SHOP.requests(), SHOP.requests(), "looking leaves no trace")
 
@@ -176,7 +176,7 @@ class PublishedPortTest(unittest.TestCase):
             self.assertNotEqual(own.container.inspect()["HostConfig"]["NetworkMode"], "host")
             ref = own.push(small(self.id()))
             pull(ref)
-            self.assertEqual(own.times_asked_for(ref), 1)
+            self.assertEqual(own.manifest_requests(ref), 1)
 
 
 class TakenPortTest(unittest.TestCase):
@@ -268,10 +268,10 @@ class Pulling:
         for _line in self._answer.iter_lines():
             pass  # the answer ends with the pull
 
-    def wait_for(self, words: str) -> None:
+    def wait_for(self, text: str) -> None:
         """Read until Docker's output contains `words`; AssertionError when it ends without."""
-        if not any(words in line for line in self._answer.iter_lines(decode_unicode=True)):
-            raise AssertionError(f"the pull ended without {words!r}")
+        if not any(text in line for line in self._answer.iter_lines(decode_unicode=True)):
+            raise AssertionError(f"the pull ended without {text!r}")
 
     def cut(self) -> None:
         self._answer.close()

@@ -201,11 +201,11 @@ class ResettingTest(unittest.TestCase):
             with contextlib.closing(psycopg.connect(self.database.dsn, application_name="leaky")) as left:
                 left.execute("LOCK TABLE t")
                 with (
-                    contextlib.redirect_stderr(io.StringIO()) as said,
+                    contextlib.redirect_stderr(io.StringIO()) as errors,
                     mock.patch("harness.fixtures.postgres.LOCK_TIMEOUT_MS", 100),
                 ):
                     self.database.reset(rows_of=rows_of)
-            self.assertIn("application 'leaky', idle in transaction, last query: LOCK TABLE t", said.getvalue())
+            self.assertIn("application 'leaky', idle in transaction, last query: LOCK TABLE t", errors.getvalue())
 
     def test_more_tables_than_the_server_has_locks_for(self) -> None:
         before = self.run_sql(SEEN)

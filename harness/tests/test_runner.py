@@ -120,7 +120,7 @@ class RunnerTest(unittest.TestCase):
         os.close(read)
         os.close(write)
 
-    def test_threads_that_ask_first_at_the_same_time_are_one_runner(self) -> None:
+    def test_threads_that_call_first_at_the_same_time_are_one_runner(self) -> None:
         script = (
             "from concurrent.futures import ThreadPoolExecutor as T; from threading import Barrier\n"
             "from harness.runs import identity\n"
@@ -128,8 +128,8 @@ class RunnerTest(unittest.TestCase):
             "print(len({each.run for each in T(8).map(lambda _: (b.wait(), identity.current())[1], range(8))}))"
         )
         for _ in range(5):
-            told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-            self.assertEqual(told.stdout, "1\n")
+            result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+            self.assertEqual(result.stdout, "1\n")
 
     def test_a_program_name_with_brackets_does_not_mislead(self) -> None:
         self.assertIsInstance(identity.process_start_time(1), int)

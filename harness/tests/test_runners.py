@@ -126,11 +126,11 @@ class RunnersTest(unittest.TestCase):
 
     def assert_artefacts(self, run: subprocess.CompletedProcess[str], folder: str) -> Path:
         """Exactly one folder of that name is kept, with the servers' logs and a printed path; returns it."""
-        told = run.stdout + run.stderr
+        output = run.stdout + run.stderr
         kept = [each for each in self.kept() if each.name.startswith(folder)]
-        self.assertEqual(len(kept), 1, f"{folder}: {self.kept()}\n{told}")
-        self.assertIn(f"see {kept[0]}\n", told)
-        self.assertEqual(len(list((kept[0] / "containers").glob("rtm-it-*.log"))), 2, told)
+        self.assertEqual(len(kept), 1, f"{folder}: {self.kept()}\n{output}")
+        self.assertIn(f"see {kept[0]}\n", output)
+        self.assertEqual(len(list((kept[0] / "containers").glob("rtm-it-*.log"))), 2, output)
         return kept[0]
 
     def one_module_for_each_place(self) -> None:
@@ -151,7 +151,7 @@ class RunnersTest(unittest.TestCase):
                     self.assertEqual((found / "keys" / "list.jsonl").read_text().splitlines()[1:], ['"a"', '"b"'])
         self.assertEqual(len(self.kept()), len(PLACES), run.stderr)
 
-    def test_a_run_without_a_failure_says_nothing_and_leaves_nothing(self) -> None:
+    def test_a_run_without_a_failure_reports_nothing_and_leaves_nothing(self) -> None:
         for how in ((), ("-b", "-f", "-c", "-k", "one")):
             with self.subTest(how):
                 run = self.run_tests("unittest", *how)
@@ -219,7 +219,7 @@ class RunnersTest(unittest.TestCase):
         run = self.run_tests("odd", fails="cleanup")
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertRegex(
-            run.stdout, r"told: start, addError, stop, start, addExpectedFailure, stop, (start, )?addSkip, stop\n"
+            run.stdout, r"calls: start, addError, stop, start, addExpectedFailure, stop, (start, )?addSkip, stop\n"
         )
         self.assert_artefacts(run, "test_shop.Shop.test_one-")
 
@@ -301,14 +301,14 @@ import unittest
 
 class Result:
     shouldStop = failfast = False
-    def __init__(self): self.told = []
-    def startTest(self, test): self.told.append("start")
-    def stopTest(self, test): self.told.append("stop")
-    def addSuccess(self, test): self.told.append("addSuccess")
-    def addError(self, test, error): self.told.append("addError")
-    def addFailure(self, test, error): self.told.append("addFailure")
-    def addSkip(self, test, reason): self.told.append("addSkip")
-    def addExpectedFailure(self, test, error): self.told.append("addExpectedFailure")
+    def __init__(self): self.calls = []
+    def startTest(self, test): self.calls.append("start")
+    def stopTest(self, test): self.calls.append("stop")
+    def addSuccess(self, test): self.calls.append("addSuccess")
+    def addError(self, test, error): self.calls.append("addError")
+    def addFailure(self, test, error): self.calls.append("addFailure")
+    def addSkip(self, test, reason): self.calls.append("addSkip")
+    def addExpectedFailure(self, test, error): self.calls.append("addExpectedFailure")
 
 def each(suite):
     for one in suite:
@@ -321,7 +321,7 @@ test_shop.Shop.setUpClass()
 result = Result()
 for test in each(unittest.defaultTestLoader.loadTestsFromModule(test_shop)):
     test(result)
-print("told: " + ", ".join(result.told))
+print("calls: " + ", ".join(result.calls))
 """
 
 

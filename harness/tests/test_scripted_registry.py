@@ -54,17 +54,17 @@ class ScriptedRegistryTest(unittest.TestCase):
         self.assertIsNotNone(inspect(daemon.client(), self.shop.reference("another/game:2")))
         self.assertEqual({each.kind for each in self.shop.requests}, {"ping", "manifest", "config", "layer"})
 
-    def test_it_refuses_as_it_is_told_and_is_good_again_when_it_is_healed(self) -> None:
-        for number, (kind, answer, words) in enumerate(REFUSED):
-            with self.subTest(words=words, kind=kind):
+    def test_it_refuses_as_it_is_scripted_and_is_good_again_when_it_is_healed(self) -> None:
+        for number, (kind, answer, pattern) in enumerate(REFUSED):
+            with self.subTest(pattern=pattern, kind=kind):
                 ref = self.shop.reference(f"game{number}:1")
                 self.shop.answer(kind, answer)
-                said = self.pull(ref)
+                message = self.pull(ref)
                 self.shop.heal()
-                self.assertRegex(said, words)
+                self.assertRegex(message, pattern)
                 self.assertEqual(self.pull(ref), "")
 
-    def test_credentials_are_asked_for_and_seen(self) -> None:
+    def test_credentials_are_requested_and_seen(self) -> None:
         self.shop.answer("any", scripted_registry.login("user", "word"))
         self.assertEqual(self.pull(self.shop.reference(), auth_config={"username": "user", "password": "word"}), "")
         self.assertTrue(all(each.credentials for each in self.shop.requests if each.kind == "manifest"))

@@ -14,7 +14,7 @@ class SlowClientsTest(unittest.TestCase):
         self.addCleanup(self.listener.close)
         self.address = ("127.0.0.1", int(self.listener.getsockname()[1]))
 
-    def first_words(self, kind: SlowKind) -> bytes:
+    def first_bytes(self, kind: SlowKind) -> bytes:
         """What a client of that kind sends within a moment."""
         with SlowClients(self.address, kinds=[kind], number=1, path="/a", again=False):
             server, _ = self.listener.accept()
@@ -27,15 +27,15 @@ class SlowClientsTest(unittest.TestCase):
 
     def test_each_kind_stops_where_it_says(self) -> None:
         head = b"GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        self.assertEqual(self.first_words(SlowKind.SILENT), b"")
-        self.assertEqual(self.first_words(SlowKind.IDLE), head + b"\r\n")
-        self.assertEqual(self.first_words(SlowKind.HEAD), head + b"X-Slow: ")
-        self.assertTrue(self.first_words(SlowKind.BODY).endswith(b"\r\n\r\n{"))
-        self.assertEqual(self.first_words(SlowKind.TLS)[:1], b"\x16")
+        self.assertEqual(self.first_bytes(SlowKind.SILENT), b"")
+        self.assertEqual(self.first_bytes(SlowKind.IDLE), head + b"\r\n")
+        self.assertEqual(self.first_bytes(SlowKind.HEAD), head + b"X-Slow: ")
+        self.assertTrue(self.first_bytes(SlowKind.BODY).endswith(b"\r\n\r\n{"))
+        self.assertEqual(self.first_bytes(SlowKind.TLS)[:1], b"\x16")
         for kind in (SlowKind.READER, SlowKind.PIPELINE):
-            self.assertEqual(self.first_words(kind).count(b"\r\n\r\n"), 50)
+            self.assertEqual(self.first_bytes(kind).count(b"\r\n\r\n"), 50)
         for kind in SlowKind:
-            self.first_words(kind)
+            self.first_bytes(kind)
 
     def test_all_come_and_come_again_and_go(self) -> None:
         held = []

@@ -11,7 +11,7 @@ from harness.runs import cleanup
 
 class TerminatedTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.enterContext(mock.patch.object(cleanup, "_told", []))
+        self.enterContext(mock.patch.object(cleanup, "_signals", []))
         for number in (signal.SIGTERM, signal.SIGHUP):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
             signal.signal(number, signal.SIG_DFL)

@@ -27,17 +27,17 @@ class ExchangeTest(unittest.TestCase):
         return [each.kind for each in report.read(self.journal.getvalue().splitlines())]
 
     def test_a_request_in_several_chunks_with_an_answer_in_several_is_one(self) -> None:
-        self.exchange.asked(b"POST /v1.41/containers/create?name=x HTTP/1.1\r\nHost: x\r\n\r\n")
-        self.exchange.asked(b'{"Image": "x"}')
+        self.exchange.requested(b"POST /v1.41/containers/create?name=x HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.exchange.requested(b'{"Image": "x"}')
         self.exchange.answered(b"HTTP/1.1 201 Created\r\n\r\n")
         self.exchange.answered(b"{}")
-        self.exchange.asked(b"POST /v1.41/containers/abc/start HTTP/1.1\r\n\r\n")
+        self.exchange.requested(b"POST /v1.41/containers/abc/start HTTP/1.1\r\n\r\n")
         self.exchange.answered(b"HTTP/1.1 204 No Content\r\n\r\n")
         self.exchange.close()
         self.assertEqual(self.kinds(), ["containers create", "containers start"])
 
     def test_one_without_an_answer_lasts_until_its_connection_ends(self) -> None:
-        self.exchange.asked(b"DELETE /v1.41/networks/abc HTTP/1.1\r\n\r\n")
+        self.exchange.requested(b"DELETE /v1.41/networks/abc HTTP/1.1\r\n\r\n")
         self.exchange.close()
         [request] = report.read(self.journal.getvalue().splitlines())
         self.assertEqual(request.kind, "networks delete")
@@ -45,7 +45,7 @@ class ExchangeTest(unittest.TestCase):
 
     def test_what_only_waits_is_no_work(self) -> None:
         for path in ("events?since=1", "containers/abc/wait", "containers/abc/attach"):
-            self.exchange.asked(f"GET /v1.41/{path} HTTP/1.1\r\n\r\n".encode())
+            self.exchange.requested(f"GET /v1.41/{path} HTTP/1.1\r\n\r\n".encode())
             self.exchange.answered(b"HTTP/1.1 200 OK\r\n\r\n")
         self.exchange.close()
         self.assertEqual(self.kinds(), [])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.errors import WaitFailed
-from harness.waiting import looks_at, wait_until
+from harness.waiting import depends_on, wait_until
 
 
 class WaitTest(unittest.TestCase):
@@ -15,10 +15,10 @@ class WaitTest(unittest.TestCase):
         self.assertEqual(wait_until("an answer", lambda: next(answers), interval_s=0.001), "ready")
 
     def test_an_expected_error_means_not_yet(self) -> None:
-        looks = iter([ConnectionRefusedError(), None])
+        answers = iter([ConnectionRefusedError(), None])
 
         def probe() -> bool:
-            if error := next(looks):
+            if error := next(answers):
                 raise error
             return True
 
@@ -28,7 +28,7 @@ class WaitTest(unittest.TestCase):
         with self.assertRaises(ZeroDivisionError):
             wait_until("sense", lambda: 1 // 0)
 
-    def test_the_failure_tells_what_for_how_long_and_what_was_last_seen(self) -> None:
+    def test_the_failure_reports_what_for_how_long_and_what_was_last_seen(self) -> None:
         with self.assertRaisesRegex(WaitFailed, r"waited 0\.05 s for the moon; last seen: 'new'$"):
             wait_until("the moon", lambda: "", timeout_s=0.05, describe=lambda seen: repr(seen or "new"))
 
@@ -46,13 +46,13 @@ class Box:
         self.ended = ""
 
     def log(self) -> str:
-        looks_at(self)
+        depends_on(self)
         return "its log"
 
     def why_ended(self) -> str | None:
         return self.ended or None
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         return "  its last words"
 
 
@@ -62,12 +62,12 @@ class WatchTest(unittest.TestCase):
             wait_until("the moon", probe, **how)
         return str(failed.exception)
 
-    def test_it_ends_when_what_the_probe_looks_at_ends_and_shows_its_last_words(self) -> None:
+    def test_it_ends_when_what_the_probe_uses_ends_and_shows_its_last_log_lines(self) -> None:
         box = Box()
         box.ended = "the box ended"
         self.assertRegex(self.fails(lambda: "moon" in box.log()), "(?s)for the moon: the box ended.*its last words")
 
-    def test_a_wait_in_vain_shows_the_last_words_of_what_runs_on(self) -> None:
+    def test_a_wait_in_vain_shows_the_last_log_lines_of_what_runs_on(self) -> None:
         box = Box()
         self.assertRegex(self.fails(lambda: "moon" in box.log(), timeout_s=0.05), "(?s)waited 0.05 s.*its last words")
 

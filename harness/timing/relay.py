@@ -30,7 +30,7 @@ class Exchange:
         self._began = self._ended = 0.0
         self._answered = False
 
-    def asked(self, chunk: bytes) -> None:
+    def requested(self, chunk: bytes) -> None:
         """Handle a chunk from the client."""
         if self._what and not self._answered:
             return  # the rest of a request
@@ -61,7 +61,7 @@ async def serve(listen: str, daemon: str, journal: TextIO) -> None:
         try:
             server, to_server = await _dial(daemon)
             await asyncio.gather(
-                _copy(client, to_server, exchange.asked),
+                _copy(client, to_server, exchange.requested),
                 _copy(server, to_client, exchange.answered),
             )
         finally:

@@ -34,7 +34,7 @@ class FailingTestCase(RuntimeTestCase):
 
     # --- requests
 
-    def ask(self, name: str = "nobody", *, at: str = "") -> str:
+    def submit(self, name: str = "nobody", *, at: str = "") -> str:
         """Add a job that needs no engine, with the entry id `at` if given; return its game id, which is unique."""
         game_id = f"{name}-{self.game_id[-10:]}"
         if at:
@@ -46,8 +46,8 @@ class FailingTestCase(RuntimeTestCase):
 
     def answers(self, *games: str) -> list[int]:
         """The number of results of each of these games."""
-        told = [entry["game_id"] for entry in self.entries("runtime:job_results")]
-        return [told.count(game_id) for game_id in games]
+        answered = [entry["game_id"] for entry in self.entries("runtime:job_results")]
+        return [answered.count(game_id) for game_id in games]
 
     def wait_for_answers(self, *games: str) -> None:
         """Wait until each game has a result, and assert that none has two."""
@@ -56,7 +56,7 @@ class FailingTestCase(RuntimeTestCase):
 
     def assert_serves(self) -> None:
         """A new job gets exactly one answer, and the manager reports readiness."""
-        self.wait_for_answers(self.ask(f"after-{self.unique()}"))
+        self.wait_for_answers(self.submit(f"after-{self.unique()}"))
         self.wait_until_ready()
 
     def unique(self) -> int:
@@ -71,23 +71,23 @@ class FailingTestCase(RuntimeTestCase):
         status, answer = web.call("GET", f"{self.base_url}/readyz")
         return str(answer["status"] if status == 200 else answer["error"]["message"])
 
-    def wait_until_said(self, *words: str, since: int = 0) -> None:
+    def wait_until_logged(self, *texts: str, since: int = 0) -> None:
         """Wait until one line of the manager's log contains all of these."""
-        self.wait_until(f"{words} in one line of the log", lambda: self.said(*words, since=since))
+        self.wait_until(f"{texts} in one line of the log", lambda: self.lines_logged(*texts, since=since))
 
-    def wait_until_readyz_says(self, *words: str) -> None:
+    def wait_until_readyz_reports(self, *texts: str) -> None:
         """Wait until the message contains all of these: for a moment it may name another reason."""
 
-        def says() -> bool:
-            told = self.readyz()
-            return all(word in told for word in words)
+        def is_reported() -> bool:
+            message = self.readyz()
+            return all(text in message for text in texts)
 
-        self.wait_until(f"readiness to say {words}", says, describe=lambda _: self.readyz())
+        self.wait_until(f"readiness to report {texts}", is_reported, describe=lambda _: self.readyz())
 
-    def said(self, *words: str, since: int = 0) -> list[str]:
+    def lines_logged(self, *texts: str, since: int = 0) -> list[str]:
         """The lines of the manager's log that contain all of these, after its first `since` bytes."""
         lines = self.log.read_text()[since:].splitlines()
-        return [line for line in lines if all(word in line for word in words)]
+        return [line for line in lines if all(text in line for text in texts)]
 
     def start_game(self) -> str:
         """Start the test's game by a REST request; return its container's id."""
@@ -155,7 +155,7 @@ class FailingPostgresTestCase(FailingTestCase):
         dsn = self.database.dsn_by_way_of(self.way.host, self.way.port)
         return super().environment(**{"POSTGRES_PRIMARY_DSN": dsn, **changes})
 
-    def wait_until_all_is_told(self) -> None:
+    def wait_until_all_is_published(self) -> None:
         """Wait until the outbox is empty: a message is in Redis a moment before its row is deleted."""
         self.wait_until("the outbox to be empty", lambda: not self.rows("SELECT FROM outbox"))
 
@@ -178,6 +178,6 @@ class FailingPostgresTestCase(FailingTestCase):
         """Run one of PostgreSQL's own programs in the server's container, on the test's database; return its output."""
         server = self.services.postgres
         where = f"-h {server.host} -p {server.port} -U postgres"
-        code, said = server.container.exec(["sh", "-c", f"{PROGRAMS}/{name} {where} {' '.join(arguments)}"])
-        self.assertEqual(code, 0, said)
-        return str(said)
+        code, output = server.container.exec(["sh", "-c", f"{PROGRAMS}/{name} {where} {' '.join(arguments)}"])
+        self.assertEqual(code, 0, output)
+        return str(output)

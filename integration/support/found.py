@@ -17,27 +17,27 @@ class FoundTestCase(FailingTestCase):
     def check(self, **changes: str) -> tuple[int, str]:
         """Exit code and output of `python -m rtmanager check`."""
         config = Config.from_environment(self.environment(**changes))
-        with contextlib.redirect_stdout(io.StringIO()) as said:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
             code = cli.check(config, logging.Logger("check"))
-        return code, said.getvalue()
+        return code, output.getvalue()
 
     def assert_fit(self, name: str, **changes: str) -> None:
         """`check` accepts the dependency."""
-        code, said = self.check(**changes)
-        self.assertEqual(code, 0, said)
-        self.assertRegex(said, rf"ok +{name} ")
+        code, output = self.check(**changes)
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, rf"ok +{name} ")
 
-    def assert_unfit(self, *words: str, **changes: str) -> None:
+    def assert_unfit(self, *texts: str, **changes: str) -> None:
         """`check` and `serve` reject it with these words; `serve` leaves nothing running."""
-        code, said = self.check(**changes)
-        self.assertEqual((code, said.count("FAILED")), (1, 1), said)
+        code, output = self.check(**changes)
+        self.assertEqual((code, output.count("FAILED")), (1, 1), output)
         before = set(threading.enumerate())
         with self.assertRaises(RuntimeManagerError) as caught:
             self.start_runtime(**changes)
         message = str(caught.exception)
         self.assertEqual(message.splitlines(), [message])
-        self.assertIn("remedy: ", said)
-        for word in words:
-            self.assertIn(word, said)
-            self.assertIn(word, message)
+        self.assertIn("remedy: ", output)
+        for text in texts:
+            self.assertIn(text, output)
+            self.assertIn(text, message)
         self.assertEqual(set(threading.enumerate()) - before, set())

@@ -34,8 +34,8 @@ class LifeTestCase(CommandTestCase):
 
     def checked(self, owner: int) -> dict[str, dict[str, Any]]:
         """The results of `check`, by name."""
-        _, said = self.command("check", self.environment(**self.owned_by(owner)), "--json", only_stdout=True)
-        return {each["name"]: each for each in json.loads(said)["checks"]}
+        _, output = self.command("check", self.environment(**self.owned_by(owner)), "--json", only_stdout=True)
+        return {each["name"]: each for each in json.loads(output)["checks"]}
 
     def live(self) -> None:
         """Run a game through every operation, twice: the second time its directory exists and has its owner."""

@@ -33,8 +33,8 @@ class ProxiedTestCase(RuntimeTestCase):
         """
 
         def is_done() -> bool:
-            said = self.log.read_text()[since:]
-            return "it ends here" in said or "operation waits for a dependency" in said
+            lines = self.log.read_text()[since:]
+            return "it ends here" in lines or "operation waits for a dependency" in lines
 
         self.wait_until("the frozen one to be done", is_done)
 

@@ -25,7 +25,7 @@ class WatchedTestCase(RuntimeTestCase):
         # Not the first process, which is an init and ends with the engine's code.
         container.exec(["sh", "-c", "kill -KILL $(cat /proc/1/task/1/children)"])
 
-    def told(self, game_id: str | None = None) -> list[dict[str, Any]]:
+    def health_events(self, game_id: str | None = None) -> list[dict[str, Any]]:
         """The health events of a game after that of its first start, with their details decoded."""
         events = [each for each in self.entries(STREAM) if each["game_id"] == (game_id or self.game_id)]
         if events and events[0]["event_type"] == "container_started":
@@ -34,7 +34,7 @@ class WatchedTestCase(RuntimeTestCase):
 
     def kinds(self, game_id: str | None = None) -> list[str]:
         """The types of these events."""
-        return [each["event_type"] for each in self.told(game_id)]
+        return [each["event_type"] for each in self.health_events(game_id)]
 
     def wait_for(self, *kinds: str, timeout_s: float = RESULT_TIMEOUT_S) -> list[dict[str, Any]]:
         """Wait until exactly these events have been published; return them."""
@@ -42,9 +42,9 @@ class WatchedTestCase(RuntimeTestCase):
             f"the events {kinds}",
             lambda: self.kinds() == list(kinds),
             timeout_s,
-            describe=lambda _: repr(self.told()),
+            describe=lambda _: repr(self.health_events()),
         )
-        return self.told()
+        return self.health_events()
 
     def snapshot(self) -> tuple[str, str]:
         """Status and source of the game's health snapshot."""

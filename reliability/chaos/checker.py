@@ -50,7 +50,7 @@ def everything(platform: Platform) -> list[str]:
         *_moments(platform),
         *_answers(platform),
         *_lost_entries(platform),
-        *_told_by_instances(platform),
+        *_reported_by_instances(platform),
     ]
 
 
@@ -107,34 +107,34 @@ def _calls(platform: Platform) -> dict[str, Mapping[str, Any]]:
 def binds(deed: Mapping[str, Any], row: Mapping[str, Any] | None) -> Iterator[str]:
     """Contradictions between an answer and the row of its operation; None when it has no row."""
     outcome = deed["outcome"]
-    said = f"answers: {deed['what']} of {deed['game']} ({deed['request']}) was answered {deed.get('status')}"
+    description = f"answers: {deed['what']} of {deed['game']} ({deed['request']}) was answered {deed.get('status')}"
     logged = f"the log says {row['outcome']} {row['error_code'] or ''}".rstrip() if row else "the log has no row"
-    words = deed.get("message") or ""
+    message = deed.get("message") or ""
     if outcome == "ok" and (row is None or row["outcome"] != "success"):
-        yield f"{said}, {logged}"
+        yield f"{description}, {logged}"
     elif outcome == "refused" and (row["error_code"] != deed["code"] if row else deed["code"] not in _BEFORE):
-        yield f"{said} {deed['code']}, {logged}"
-    elif outcome == "unavailable" and _IN_DOUBT in words:
+        yield f"{description} {deed['code']}, {logged}"
+    elif outcome == "unavailable" and _IN_DOUBT in message:
         return
-    elif outcome == "unavailable" and _GOES_ON in words:
+    elif outcome == "unavailable" and _GOES_ON in message:
         if row is None or row["error_code"] == _GIVEN_UP:
-            yield f"{said} and goes on by itself, {logged}"
-    elif outcome == "unavailable" and _DONE in words:
+            yield f"{description} and goes on by itself, {logged}"
+    elif outcome == "unavailable" and _DONE in message:
         if row is None or row["outcome"] != "success":
-            yield f"{said} and is done, {logged}"
+            yield f"{description} and is done, {logged}"
     elif outcome == "unavailable" and row is not None and row["outcome"] == "success":
-        yield f"{said} ({words}), {logged}"
+        yield f"{description} ({message}), {logged}"
     elif outcome == "nobody there" and row is not None:
-        yield f"{said}: nobody was there, {logged}"
+        yield f"{description}: nobody was there, {logged}"
 
 
-def _told_by_instances(platform: Platform) -> Iterator[str]:
+def _reported_by_instances(platform: Platform) -> Iterator[str]:
     """Each instance returns the database's state of each game."""
     records = {row["game_id"]: row for row in platform.world.rows("SELECT * FROM runtime_records")}
     for instance in platform.instances:
         for game_id in platform.games:
-            status, told = web.call("GET", f"{instance.base_url}/api/v1/internal/runtimes/{game_id}")
+            status, answer = web.call("GET", f"{instance.base_url}/api/v1/internal/runtimes/{game_id}")
             record = records.get(game_id)
             expected = (200, record["status"], record["current_container_id"]) if record else (404, None, None)
-            if (status, told.get("status"), told.get("current_container_id")) != expected:
-                yield f"answers: instance {instance.number} says {status} {told} of {game_id}, recorded is {record}"
+            if (status, answer.get("status"), answer.get("current_container_id")) != expected:
+                yield f"answers: instance {instance.number}: {status} {answer} of {game_id}, recorded is {record}"

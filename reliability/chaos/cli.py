@@ -21,20 +21,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of each seed (%(default)s)")
     parser.add_argument("--main-daemon", action="store_true", help="leave Docker itself alone")
     parser.add_argument("--keep", action="store_true", help="leave history, logs, tables and streams in any case")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     flag.begin()
     reason = dockerd.why_unavailable()
-    if reason and not asked.main_daemon:
+    if reason and not options.main_daemon:
         print(f"Docker itself is left alone: {reason}", file=sys.stderr)
-    size = Size(own_daemon=not asked.main_daemon and not reason)
+    size = Size(own_daemon=not options.main_daemon and not reason)
     bad = [
         seed
-        for seed in asked.seed or [secrets.randbelow(1 << 30)]
-        if not _is_well(seed, asked.minutes, size, asked.keep)
+        for seed in options.seed or [secrets.randbelow(1 << 30)]
+        if not _is_well(seed, options.minutes, size, options.keep)
     ]
     if bad:
         print(
-            "again: " + ", ".join(f"make chaos SEED={seed} MINUTES={asked.minutes:g}" for seed in bad), file=sys.stderr
+            "again: " + ", ".join(f"make chaos SEED={seed} MINUTES={options.minutes:g}" for seed in bad),
+            file=sys.stderr,
         )
     return 1 if bad else 0
 

@@ -55,5 +55,5 @@ class History:
 
     def _write(self, line: dict[str, Any]) -> None:
         with self._lock:
-            told = {"s": round(time.monotonic() - self._began, 3), "at": round(time.time(), 3), **line}
-            self._file.write(json.dumps(told, default=str) + "\n")
+            entry = {"s": round(time.monotonic() - self._began, 3), "at": round(time.time(), 3), **line}
+            self._file.write(json.dumps(entry, default=str) + "\n")

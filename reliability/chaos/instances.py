@@ -19,7 +19,7 @@ from integration.support import shifted
 from reliability.chaos.history import History
 
 #: Seconds between two checks of the processes.
-LOOK_S = 0.2
+POLL_S = 0.2
 
 #: Seconds for an orderly end: the manager's own limit, plus the timeouts for silent servers.
 END_TIMEOUT_S = 60.0
@@ -161,7 +161,7 @@ class Supervisor(Closing):
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ending.wait(LOOK_S):
+        while not self._ending.wait(POLL_S):
             for each in self._instances:
                 before_it = each.starts
                 try:

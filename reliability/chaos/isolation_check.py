@@ -39,7 +39,7 @@ class IsolationCheck:
         return late + self._beside_a_stuck_game()
 
     def _all_jobs(self) -> list[str]:
-        return [words for game_id in self._platform.canaries for words in self._jobs(game_id)]
+        return [text for game_id in self._platform.canaries for text in self._jobs(game_id)]
 
     def _beside_a_stuck_game(self) -> list[str]:
         with ThreadPoolExecutor(1) as threads:

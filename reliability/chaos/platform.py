@@ -56,7 +56,7 @@ CANARIES = 2
 MARK = "mark"
 
 #: Timeout of a query to a server of the run, in seconds.
-ASK_S = 20
+CLIENT_TIMEOUT_S = 20
 #: Seconds of tolerance: a stored time may come from a reading of PostgreSQL's clock that took so long.
 CLOCK_S = 6.0
 
@@ -96,12 +96,14 @@ class Platform:
     @cached_property
     def world(self) -> World:
         """The view of the invariants."""
-        return World(self.database, self.store.client(ASK_S), self.docker, self.network, self.root.folder("games"))
+        return World(
+            self.database, self.store.client(CLIENT_TIMEOUT_S), self.docker, self.network, self.root.folder("games")
+        )
 
     @cached_property
     def elsewhere(self) -> "APIClient | None":
         """A client of the other daemon, for the checker."""
-        return self.other_daemon.client(ASK_S) if self.other_daemon else None
+        return self.other_daemon.client(CLIENT_TIMEOUT_S) if self.other_daemon else None
 
     def name_games(self) -> None:
         """Choose the games; the directory of each that may run has a marker file."""
@@ -185,7 +187,7 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
             other = ends.enter_context(dockerd.start(log=root.logs / "other.log"))
             other.copy_image(here.engine.ref, here.engine.patched_ref)
             other.create_network(here.network.name)
-        docker = ends.enter_context(closing(own.client(ASK_S) if own else daemon.connect(ASK_S)))
+        docker = ends.enter_context(closing(own.client(CLIENT_TIMEOUT_S) if own else daemon.connect(CLIENT_TIMEOUT_S)))
         made = Platform(
             size,
             here.database,

@@ -39,7 +39,7 @@ class Report:
     """The actions and observations of a run."""
 
     seed: int
-    asked_s: float
+    duration_s: float
     own_daemon: bool
     rounds: int = 0
     lasted_s: float = 0.0
@@ -69,8 +69,8 @@ Rounds = Callable[[Platform, Report], Iterator[float]]
 def until_time_is_up(_: Platform, report: Report) -> Iterator[float]:
     """Rounds of equal length for about the time that was requested, at least one."""
     began = time.monotonic()
-    yield min(ROUND_S, report.asked_s)
-    while time.monotonic() - began < report.asked_s - ROUND_S:
+    yield min(ROUND_S, report.duration_s)
+    while time.monotonic() - began < report.duration_s - ROUND_S:
         yield ROUND_S
 
 

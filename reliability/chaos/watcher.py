@@ -15,7 +15,7 @@ from reliability.chaos.platform import Platform
 from reliability.invariants.snapshot import GAME_LABEL, is_alive, short
 
 #: Seconds between two lists, and before a retry while the daemon is down.
-LOOK_S, AGAIN_S = 0.25, 0.5
+POLL_S, AGAIN_S = 0.25, 0.5
 
 #: An end is reported a little after it occurred; a program that waits for it may be faster.
 TOLERANCE_NS = 200_000_000
@@ -68,7 +68,7 @@ class Watcher:
         self._ending = threading.Event()
         self._stream: Any = None
         self._threads = [
-            threading.Thread(target=self._look, name="watcher, lists", daemon=True),
+            threading.Thread(target=self._poll, name="watcher, lists", daemon=True),
             threading.Thread(target=self._listen, name="watcher, events", daemon=True),
         ]
         for each in self._threads:
@@ -81,24 +81,24 @@ class Watcher:
         for each in self._threads:
             each.join(timeout=5)
 
-    def _look(self) -> None:
-        while not self._ending.wait(LOOK_S):
+    def _poll(self) -> None:
+        while not self._ending.wait(POLL_S):
             try:
-                self._look_once()
+                self._poll_once()
                 self.lists += 1
             except OSError:  # the daemon is down; the SDK's errors are OSErrors
                 self._ending.wait(AGAIN_S)
 
-    def _look_once(self) -> None:
+    def _poll_once(self) -> None:
         by_game = defaultdict(list)
         for each in self._platform.ours():
             if each["State"] in _ALIVE:
                 by_game[each["Labels"][GAME_LABEL]].append(each["Id"])
         for game_id, several in by_game.items():
             if len(several) > 1:
-                self._look_closer(game_id, several)
+                self._inspect_each(game_id, several)
 
-    def _look_closer(self, game_id: str, container_ids: list[str]) -> None:
+    def _inspect_each(self, game_id: str, container_ids: list[str]) -> None:
         """Inspect the containers of a game: in a list they may be of different moments."""
         from docker.errors import NotFound
 
@@ -120,7 +120,7 @@ class Watcher:
             try:
                 self._stream = self._platform.docker.events(decode=True, filters=filters)
                 for event in self._stream:
-                    self._heard(lives, event)
+                    self._record_event(lives, event)
             except (OSError, ValueError):  # the daemon ended, perhaps within a line
                 self._platform.history.note("watcher", "events broke off")
             self._hang_up()
@@ -131,7 +131,7 @@ class Watcher:
             with suppress(OSError):  # the other side was faster
                 self._stream.close()
 
-    def _heard(self, lives: Lives, event: dict[str, Any]) -> None:
+    def _record_event(self, lives: Lives, event: dict[str, Any]) -> None:
         game_id = event["Actor"]["Attributes"].get(GAME_LABEL)
         container_id, at = event["Actor"]["ID"], event["timeNano"]
         if game_id not in self._games or container_id in self._platform.bystanders:

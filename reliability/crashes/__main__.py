@@ -56,8 +56,8 @@ def _report(reached: Reached, verdicts: Sequence[Verdict], seconds: float, *, wh
     print(f"\n{'operation':<22}{'points':>8}{'cells':>8}  outcomes")
     for scenario, points in reached.by_scenario.items():
         ours = Counter(verdict.outcome for verdict in verdicts if verdict.cell.scenario == scenario)
-        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(ours.items()))
-        print(f"{scenario:<22}{len(set(points)):>8}{ours.total():>8}  {told}")
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(ours.items()))
+        print(f"{scenario:<22}{len(set(points)):>8}{ours.total():>8}  {counts}")
     print(f"{outcomes.total()} cells in {seconds:.0f} s: " + ", ".join(f"{n} {what}" for what, n in outcomes.items()))
     never = sorted(reached.never()) if whole else []
     if never:

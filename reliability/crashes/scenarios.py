@@ -16,7 +16,7 @@ from harness.fixtures import container
 from reliability.crashes.platform import Platform
 
 Record = Mapping[str, Any]
-Ask = Callable[[Platform, str], int | None]
+Request = Callable[[Platform, str], int | None]
 
 #: An image that does not exist, in a registry that no request reaches.
 NO_IMAGE = "registry.invalid/galaxy/game:1.0.0"
@@ -37,7 +37,7 @@ class Scenario:
     #: Creates the initial state; afterwards a manager serves, unless `starts_up`.
     prepare: Callable[[Platform, str], None]
     #: Sends the request; returns the status of the answer, None when there is none.
-    ask: Ask
+    request: Request
     #: Whether the record fits the request, given the record before.
     done: Callable[[Record, Record], bool]
     #: The outcome of the job, where it is one.
@@ -129,7 +129,7 @@ def _malformed_job(platform: Platform, game_id: str) -> None:
     _stop_job(platform, game_id)
 
 
-def _call(method: str, path: str, body: Callable[[Platform], object] = lambda _platform: None) -> Ask:
+def _call(method: str, path: str, body: Callable[[Platform], object] = lambda _platform: None) -> Request:
     return lambda platform, game_id: platform.call(method, game_id, path, body(platform))
 
 
@@ -145,7 +145,7 @@ def _a_reason(_platform: Platform) -> object:
     return {"reason": "finished"}
 
 
-def _look(platform: Platform, game_id: str) -> int | None:
+def _inspect(platform: Platform, game_id: str) -> int | None:
     """Read as an operator does: health, operations, record."""
     answers = [platform.call("GET", game_id, path) for path in ("/health", "/operations", "")]
     return OK if answers == [OK] * 3 else None
@@ -278,7 +278,7 @@ SCENARIOS = {
             called=True,
         ),
         Scenario("cleanup", _stopped, _call("DELETE", "/container"), _is("removed"), called=True),
-        Scenario("look", _running, _look, _same, called=True),
+        Scenario("look", _running, _inspect, _same, called=True),
         Scenario("container killed", _running, _kill, _is("stopped")),
         Scenario("engine crashed", _running, _crash, _is_another),
         Scenario("container removed", _running, _remove, _is("removed")),

@@ -75,7 +75,7 @@ _NO_LISTS = (b"null", b"{}", b"", b"<html>", b"[", b'[{"Id":"', b'"x"', b'{"mess
 _LOGS = (b"", b"turn 1\n", b"\xff\0\xed\xa0\x80" * 50, bytes(7), b"\1\0\0\0\0\0\0\3abc", b"[" * 500)
 
 
-class Hearing(logging.Handler):
+class LogCheck(logging.Handler):
     """Checks log records: each line must be bounded, and none may come from a defect."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class World:
 
     def __init__(self, database: Database, stack: ExitStack) -> None:
         self.database = database
-        self.heard = Hearing()
+        self.log_check = LogCheck()
         self.daemon = FakeDaemon()
         stack.callback(self.daemon.close)
         self.daemon.date = NOW
@@ -130,7 +130,7 @@ class World:
         self.daemon.answers = self.answers
         self.daemon.start()
         deadlines = Deadlines(log_s=5)
-        self.runtime = DockerRuntime(self.daemon.host, deadlines=deadlines, logger=self.heard.logger)
+        self.runtime = DockerRuntime(self.daemon.host, deadlines=deadlines, logger=self.log_check.logger)
         stack.callback(self.runtime.close)
         self.feed = DockerEvents(self.daemon.host, deadlines=deadlines)
         stack.callback(self.feed.interrupt)
@@ -139,7 +139,7 @@ class World:
         self._watch()
 
     def _watch(self) -> None:
-        logger, failures = self.heard.logger, GameFailures(self.heard.logger)
+        logger, failures = self.log_check.logger, GameFailures(self.log_check.logger)
         strays, placement = StrayRegistry(logger), Placement(NETWORK, lambda game_id: f"/games/{game_id}")
         sightings = RunSightings()
         game_reconciler = GameReconciler(
@@ -193,7 +193,7 @@ class World:
             for each in records:
                 connection.execute(SQL["insert_record"], asdict(each))
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         """Reconcile the named games, as often as necessary."""
         for _ in range(ROUNDS):
             if not self.reconcile_queue.run():
@@ -319,8 +319,8 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
                 found = _check(world, Input(chance, number))
             except Exception as error:  # noqa: BLE001 - that is what is looked for
                 found = [f"{type(error).__name__}: {error}"]
-            found += world.heard.violations
-            world.heard.violations.clear()
+            found += world.log_check.violations
+            world.log_check.violations.clear()
             violations += [f"input {number} of seed {seed}: {each}" for each in found]
             if number % 1000 == 999:
                 report(f"{number + 1} inputs, {len(violations)} violations, {world.passes} passes for events")
@@ -343,11 +343,11 @@ def _check(world: World, made: Input) -> list[str]:
     except Unavailable as error:
         ended = "its events ended" in str(error)
     found = [] if ended else ["the feed did not come to the end of its stream"]
-    world.look()
+    world.reconcile()
     found += _wrong(world, made, "events")
     try:
         world.drift_scan.step()
-        world.look()
+        world.reconcile()
         world.inspector.step()
         world.prober.step()
     except Unavailable as error:

@@ -68,7 +68,7 @@ class _Run:
         self._letters: Counter[tuple[str, str]] = Counter()
         self._answered_at: dict[str, float] = {}
         self._found: list[str] = []
-        self._heard = 0
+        self._received = 0
         self._done = threading.Event()
         self._deaf = threading.Event()
         self._progress = monotonic()
@@ -76,10 +76,10 @@ class _Run:
     def violations(self) -> list[str]:
         """Run it; return the violations."""
         process = self._start()
-        hearing = threading.Thread(target=self._hear, name="fuzz-results", daemon=True)
+        reader = threading.Thread(target=self._read_results, name="fuzz-results", daemon=True)
         probing = threading.Thread(target=self._probe, name="fuzz-probes", daemon=True)
         try:
-            hearing.start()
+            reader.start()
             probing.start()
             expected: list[tuple[str, Made]] = []
             half = self._count // 2 if self._count >= KILLED_FROM else self._count
@@ -94,7 +94,7 @@ class _Run:
             self._done.set()
             probing.join(4 * PROMPT_S)
             self._deaf.set()
-            hearing.join(PROMPT_S)
+            reader.join(PROMPT_S)
             self._found += self._missing(expected)
             self._check_memory(process)
             self._check_intents(process)
@@ -122,8 +122,8 @@ class _Run:
                     pipe.execute_command("XADD", _INPUTS[each.stream], "*", *flat)
                 sent += zip((entry_id.decode() for entry_id in pipe.execute()), made, strict=True)
                 with suppress(WaitFailed):
-                    wait_until("few to wait", lambda: begin + len(sent) - self._heard < BACKLOG, timeout_s=IDLE_S)  # noqa: B023
-        self._report(f"{len(sent)} entries sent, {self._heard} answered or kept by then")
+                    wait_until("few to wait", lambda: begin + len(sent) - self._received < BACKLOG, timeout_s=IDLE_S)  # noqa: B023
+        self._report(f"{len(sent)} entries sent, {self._received} answered or kept by then")
         return sent
 
     def _probe(self) -> None:
@@ -149,7 +149,7 @@ class _Run:
 
     # --- receiving
 
-    def _hear(self) -> None:
+    def _read_results(self) -> None:
         """Count results and dead letters as they arrive."""
         positions: dict[Any, Any] = {RESULTS: "0-0", LETTERS: "0-0"}
         with self._client() as redis:
@@ -168,18 +168,18 @@ class _Run:
             game_id = fields[b"game_id"].decode()
             self._answered_at.setdefault(game_id, monotonic())
             self._answers[game_id] += 1
-            self._heard += not game_id.startswith("probe")
+            self._received += not game_id.startswith("probe")
             if len(fields) != 6 or not fields[b"outcome"] or len(fields[b"error_message"]) > 20_000:
                 self._found.append(f"the result for {game_id!r} is none of the contract")
         else:
             self._letters[fields[b"stream"].decode(), fields[b"entry_id"].decode()] += 1
-            self._heard += 1
+            self._received += 1
             kept = json.loads(fields[b"fields"])
             if len(fields[b"fields"]) > 500_000 or len(kept) > 36 or not fields[b"reason"]:
                 self._found.append(f"the letter about {fields[b'entry_id'].decode()} is not bounded")
 
     def _over(self, expected: list[tuple[str, Made]]) -> bool:
-        return self._heard >= len(expected) or monotonic() - self._progress > IDLE_S
+        return self._received >= len(expected) or monotonic() - self._progress > IDLE_S
 
     def _missing(self, expected: list[tuple[str, Made]]) -> Iterator[str]:
         names = {made.game_id for _, made in expected}
@@ -222,11 +222,13 @@ class _Run:
             intents: Any = redis.xrange(INTENTS)
         assert due and waiting
         summaries = [fields for _, fields in intents if b":summary:" in fields[b"idempotency_key"]]
-        told = [int(json.loads(each[b"payload_json"])["error_message"].split()[0]) for each in summaries]
+        counted = [int(json.loads(each[b"payload_json"])["error_message"].split()[0]) for each in summaries]
         sent = len(intents) - len(summaries)
-        self._report(f"{due[0]} failures with an intent: {sent} sent, {sum(told)} in summaries, {waiting[0]} waiting")
-        if sent + sum(told) + waiting[0] != due[0]:
-            self._found.append(f"of {due[0]} intents {sent} were sent, {sum(told) + waiting[0]} counted")
+        self._report(
+            f"{due[0]} failures with an intent: {sent} sent, {sum(counted)} in summaries, {waiting[0]} waiting"
+        )
+        if sent + sum(counted) + waiting[0] != due[0]:
+            self._found.append(f"of {due[0]} intents {sent} were sent, {sum(counted) + waiting[0]} counted")
         if sent > 60 * (len(summaries) + 1):
             self._found.append(f"{sent} intents were sent, with {len(summaries)} summaries")
 

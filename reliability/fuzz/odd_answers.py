@@ -181,12 +181,12 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
 
 
 def _add_job(redis: Any, random: Random, good_ref: str) -> None:
-    game_id, asked = f"g{random.randrange(GAMES)}", {"requested_at_ms": "1"}
+    game_id, fields = f"g{random.randrange(GAMES)}", {"requested_at_ms": "1"}
     if random.random() < 0.6:
         image_ref = random.choice((good_ref, "nobody/has:1", "registry.invalid/x:1"))
-        redis.xadd("runtime:start_jobs", {"game_id": game_id, "image_ref": image_ref, **asked})
+        redis.xadd("runtime:start_jobs", {"game_id": game_id, "image_ref": image_ref, **fields})
     else:
-        redis.xadd("runtime:stop_jobs", {"game_id": game_id, "reason": "finished", **asked})
+        redis.xadd("runtime:stop_jobs", {"game_id": game_id, "reason": "finished", **fields})
 
 
 def _agree(here: Stack) -> bool:

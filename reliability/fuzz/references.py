@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_COUNT = 20_000
 
 #: Threads that send requests to the daemon.
-ASKING = 8
+THREADS = 8
 #: The status when a container was created after all.
 CREATED = 201
 #: Invalid as a tag in every version of the daemon.
@@ -141,7 +141,7 @@ class Oracle:
 
     def refusal(self, text: str) -> str | None:
         """The daemon's error when it cannot parse a reference at the start of a pull; None when it can."""
-        return self._beyond(self._ask("POST", "/images/create", {"fromImage": text, "tag": NO_TAG}))
+        return self._beyond(self._request("POST", "/images/create", {"fromImage": text, "tag": NO_TAG}))
 
     def refusals(self, text: str) -> Iterator[str]:
         """All of the daemon's errors for a reference, wherever the manager uses it."""
@@ -151,18 +151,20 @@ class Oracle:
         checks: dict[str, Callable[[], str | None]] = {
             "pull": lambda: self.refusal(text),
             "pull of the name": lambda: self.refusal(name),
-            "tag": lambda: self._beyond(self._ask("POST", f"/images/{self._image}/tag", {"repo": name, "tag": NO_TAG})),
-            "inspect": lambda: self._absent(self._ask("GET", f"/images/{full}/json", {})),
-            "history": lambda: self._absent(self._ask("GET", f"/images/{full}/history", {})),
-            "create": lambda: self._absent(self._ask("POST", "/containers/create", {}, {"Image": full})),
-            "create as given": lambda: self._absent(self._ask("POST", "/containers/create", {}, {"Image": given})),
+            "tag": lambda: self._beyond(
+                self._request("POST", f"/images/{self._image}/tag", {"repo": name, "tag": NO_TAG})
+            ),
+            "inspect": lambda: self._absent(self._request("GET", f"/images/{full}/json", {})),
+            "history": lambda: self._absent(self._request("GET", f"/images/{full}/history", {})),
+            "create": lambda: self._absent(self._request("POST", "/containers/create", {}, {"Image": full})),
+            "create as given": lambda: self._absent(self._request("POST", "/containers/create", {}, {"Image": given})),
         }
         for call, check in checks.items():
-            said = check()
-            if said is not None:
-                yield f"{text!r}: {call}: {said}"
+            message = check()
+            if message is not None:
+                yield f"{text!r}: {call}: {message}"
 
-    def _ask(self, method: str, path: str, params: dict[str, str], body: object = None) -> tuple[int, str]:
+    def _request(self, method: str, path: str, params: dict[str, str], body: object = None) -> tuple[int, str]:
         url = f"{self._client.base_url}/v{self._client.api_version}{path}"
         answer = self._client.request(method, url, params=params, json=body)
         if answer.status_code == CREATED:
@@ -171,14 +173,14 @@ class Oracle:
 
     def _beyond(self, answer: tuple[int, str]) -> str | None:
         """None when only the second tag was rejected."""
-        status, said = answer
-        lowered = said.lower()
-        return None if any(words in lowered for words in _REFUSES_THE_TAG) else f"{status} {said}"
+        status, message = answer
+        lowered = message.lower()
+        return None if any(text in lowered for text in _REFUSES_THE_TAG) else f"{status} {message}"
 
     def _absent(self, answer: tuple[int, str]) -> str | None:
         """None when the daemon has parsed it and has no such image."""
-        status, said = answer
-        return None if status == 404 and "no such image" in said.lower() else f"{status} {said}"
+        status, message = answer
+        return None if status == 404 and "no such image" in message.lower() else f"{status} {message}"
 
 
 def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
@@ -187,10 +189,12 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
     texts = list(dict.fromkeys(references(seed, count)))
     ours = [text for text in texts if accepted(text)]
     others = [text for text in texts if not accepted(text) and _encodes(text)]
-    with ThreadPoolExecutor(ASKING) as threads:
-        violations = [said for found in threads.map(lambda text: list(oracle.refusals(text)), ours) for said in found]
+    with ThreadPoolExecutor(THREADS) as threads:
+        violations = [
+            message for found in threads.map(lambda text: list(oracle.refusals(text)), ours) for message in found
+        ]
         refused = list(threads.map(oracle.refusal, others))
-    stricter = [text for text, said in zip(others, refused, strict=True) if said is None]
+    stricter = [text for text, message in zip(others, refused, strict=True) if message is None]
     report(f"{len(texts)} different references: we take {len(ours)}, the daemon {len(ours) + len(stricter)}")
     report(f"the daemon takes and we refuse {len(stricter)}: {dict(_why(stricter))}")
     for text in stricter[:EXAMPLES]:

@@ -159,8 +159,8 @@ def _judge(results: list[dict[str, str]], expected: dict[str, str]) -> list[str]
     for result in results:
         code = expected.get(result["game_id"])
         if result["error_code"] != code:
-            said = result["error_message"][:300]
-            violations.append(f"{result['game_id']}: {result['error_code']} in place of {code}: {said}")
+            message = result["error_message"][:300]
+            violations.append(f"{result['game_id']}: {result['error_code']} in place of {code}: {message}")
         if len(result["error_message"]) > 5000:
             violations.append(f"{result['game_id']}: a message of {len(result['error_message'])} characters")
     return violations[:20]

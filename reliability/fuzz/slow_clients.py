@@ -37,7 +37,7 @@ _CROWDS = {
 }
 _RUNTIMES = "/api/v1/internal/runtimes"
 #: The good client's requests, and the valid statuses.
-_ASKED = (
+_REQUESTS = (
     ("GET", "/healthz", {200}),
     ("GET", f"{_RUNTIMES}?limit=10", {200}),
     ("GET", f"{_RUNTIMES}/nobody", {404}),
@@ -57,16 +57,16 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
         before_mb = _memory_mb(process.pid)
         if full:
             alone = _Seen()
-            alone.ask_until((host, int(port)), time.monotonic() + ALONE_S, random.Random(seed))
+            alone.request_until((host, int(port)), time.monotonic() + ALONE_S, random.Random(seed))
             for line in alone.summary():
                 report(f"alone: {line}")
         violations = []
         for name, kinds in _CROWDS.items():
-            with _crowd((host, int(port)), kinds, count, seed) as ask:
+            with _crowd((host, int(port)), kinds, count, seed) as counts:
                 seen = _Seen()
                 until = time.monotonic() + (FULL_S if full else SHORT_S)
-                seen.ask_until((host, int(port)), until, random.Random(seed))
-                report(f"{name} clients: {ask()}")
+                seen.request_until((host, int(port)), until, random.Random(seed))
+                report(f"{name} clients: {counts()}")
             violations += [f"{name} clients: {fault}" for fault in seen.violations(with_times=full)]
             for line in seen.summary():
                 report(line)
@@ -87,15 +87,15 @@ class _Seen:
         self._faults: list[str] = []
         self._kept: http.client.HTTPConnection | None = None
 
-    def ask_until(self, address: tuple[str, int], until: float, chooser: random.Random) -> None:
+    def request_until(self, address: tuple[str, int], until: float, chooser: random.Random) -> None:
         """Send rounds of requests until then (monotonic), each on a new connection or on the last one."""
         while time.monotonic() < until:
-            self.ask(address, keep=chooser.random() < 0.5)
+            self.request_each(address, keep=chooser.random() < 0.5)
             time.sleep(REST_S)
 
-    def ask(self, address: tuple[str, int], *, keep: bool) -> None:
+    def request_each(self, address: tuple[str, int], *, keep: bool) -> None:
         """One round of requests, on the connection of the last round or on new ones."""
-        for method, path, right in _ASKED:
+        for method, path, right in _REQUESTS:
             began = time.perf_counter()
             try:
                 status = self._one(address, method, path, keep=keep)
@@ -156,11 +156,11 @@ def _crowd(
     try:
         ours.recv()
 
-        def ask() -> object:
+        def counts() -> object:
             ours.send("counts")
             return ours.recv()
 
-        yield ask
+        yield counts
     finally:
         ours.close()
         child.join(10)

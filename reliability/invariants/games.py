@@ -84,7 +84,7 @@ def _story(game_id: str, rows: Sequence[Row], record: Row | None) -> Iterator[st
     for row in rows:
         after = _after(row, states)
         if not after:
-            yield f"log: game {game_id} was {' or '.join(sorted(states))} when row {row['id']} says {_told(row)}"
+            yield f"log: game {game_id} was {' or '.join(sorted(states))} when row {row['id']} says {_described(row)}"
             return
         states = after
         if runs_since(row):
@@ -140,7 +140,7 @@ def _with_ends(states: States) -> States:
     return states | {STOPPED} if RUNNING in states else states
 
 
-def _told(row: Row) -> str:
+def _described(row: Row) -> str:
     code = f" ({row['error_code']})" if row["error_code"] else ""
     return f"{row['op_kind']} by {row['source_ref']}: {row['outcome']}{code}"
 
@@ -162,10 +162,10 @@ def starts(rows: Sequence[Row]) -> Counter[str]:
 
     A start is always published, an adoption only when the game was known before.
     """
-    told: Counter[str] = Counter()
+    published: Counter[str] = Counter()
     known = False
     for row in filter(runs_since, rows):
         if known or row["op_kind"] == "start":
-            told[row["container_id"]] += 1
+            published[row["container_id"]] += 1
         known = True
-    return told
+    return published

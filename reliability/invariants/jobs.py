@@ -17,10 +17,10 @@ def violations(seen: Snapshot, jobs: Sequence[Job]) -> Iterator[str]:
     lobby = [row for row in seen.log if row["op_source"] == "lobby_stream"]
     yield from _rows_of_jobs(answered, lobby)
     yield from _dead_letters(seen, [job for job in jobs if job.game_id is None])
-    told = _by_game(seen.results)
+    published = _by_game(seen.results)
     logged = _by_game(lobby)
-    for game_id in sorted(told.keys() | logged.keys()):
-        yield from _results(game_id, told.get(game_id, []), logged.get(game_id, []))
+    for game_id in sorted(published.keys() | logged.keys()):
+        yield from _results(game_id, published.get(game_id, []), logged.get(game_id, []))
         yield from _order(game_id, [row["source_ref"] for row in logged.get(game_id, [])], answered)
 
 
@@ -44,16 +44,19 @@ def _dead_letters(seen: Snapshot, jobs: Sequence[Job]) -> Iterator[str]:
         yield f"I1: {count} dead letters for {source_ref}, which is no entry without a game"
 
 
-def _results(game_id: str, told: Sequence[Row], logged: Sequence[Row]) -> Iterator[str]:
-    for index in range(max(len(told), len(logged))):
+def _results(game_id: str, published: Sequence[Row], logged: Sequence[Row]) -> Iterator[str]:
+    for index in range(max(len(published), len(logged))):
         if index >= len(logged):
-            yield f"I1: game {game_id} has {len(told)} results of {len(logged)} jobs; one too many is {told[index]}"
-            return
-        if index >= len(told):
-            yield f"I1: job {logged[index]['source_ref']} of game {game_id} has no result"
-        elif _of_result(told[index]) != _of_row(logged[index]):
             yield (
-                f"I1: result {index} of game {game_id} is {_of_result(told[index])}, "
+                f"I1: game {game_id} has {len(published)} results of {len(logged)} jobs; "
+                f"one too many is {published[index]}"
+            )
+            return
+        if index >= len(published):
+            yield f"I1: job {logged[index]['source_ref']} of game {game_id} has no result"
+        elif _of_result(published[index]) != _of_row(logged[index]):
+            yield (
+                f"I1: result {index} of game {game_id} is {_of_result(published[index])}, "
                 f"the log says {_of_row(logged[index])} for {logged[index]['source_ref']}"
             )
             return

@@ -24,14 +24,14 @@ def violations(seen: Snapshot, _jobs: Sequence[Job], deaths: Collection[str] | N
 
 
 def _intents(seen: Snapshot) -> Iterator[str]:
-    told = Counter(each["idempotency_key"] for each in seen.intents)
+    published = Counter(each["idempotency_key"] for each in seen.intents)
     due = {key for row in seen.log if (key := _key(row))}
-    for key, count in told.items():
+    for key, count in published.items():
         if count > 1:
             yield f"intents: {key} was sent {count} times"
         if key not in due:
             yield f"intents: {key} was sent, and the log has no such failure"
-    for key in sorted(due - told.keys()):
+    for key in sorted(due - published.keys()):
         yield f"intents: {key} was not sent"
 
 
@@ -42,13 +42,13 @@ def _key(row: Row) -> str | None:
 
 
 def _starts(seen: Snapshot) -> Iterator[str]:
-    told = Counter(each["container_id"] for each in seen.health if each["event_type"] == "container_started")
+    published = Counter(each["container_id"] for each in seen.health if each["event_type"] == "container_started")
     due: Counter[str] = Counter()
     for rows in seen.stories().values():
         due += games.starts(rows)
-    for container_id in sorted(told.keys() | due.keys()):
-        if told[container_id] != due[container_id]:
-            times = f"{told[container_id]} times, by the log it was started {due[container_id]} times"
+    for container_id in sorted(published.keys() | due.keys()):
+        if published[container_id] != due[container_id]:
+            times = f"{published[container_id]} times, by the log it was started {due[container_id]} times"
             yield f"health: container_started was told of {short(container_id)} {times}"
 
 

@@ -127,8 +127,8 @@ def _containers(world: World, but: set[str]) -> list[Row]:
     """The managers' containers, by labels and network, without those removed between list and inspection."""
     labels = [f"{name}={value}" for name, value in OWNER_LABELS.items()]
     found = world.docker.containers(all=True, filters={"label": labels})
-    looked = [_inspect(world.docker, each["Id"]) for each in found if each["Id"] not in but]
-    return [each for each in looked if each is not None and _is_on(each, world.network)]
+    inspected = [_inspect(world.docker, each["Id"]) for each in found if each["Id"] not in but]
+    return [each for each in inspected if each is not None and _is_on(each, world.network)]
 
 
 def _is_on(container: Row, network: str) -> bool:

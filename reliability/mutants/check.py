@@ -13,7 +13,7 @@ _UNITTEST = ("unittest", "--failfast", "--verbose")
 class Check:
     """A program that ends with exit code 1 when it detects a defect: `python -m` with `arguments`."""
 
-    words: str
+    text: str
     arguments: tuple[str, ...]
 
     @property
@@ -35,8 +35,8 @@ def module(name: str) -> Check:
 def cells(scenario: str, point: str, action: str = "exit") -> Check:
     """Check by these cells of the crash matrix."""
     how = ("--scenario", scenario, "--point", point, "--action", action)
-    words = f"crash matrix: {scenario}, {point}={action}"
-    return Check(words, ("reliability.crashes", "--jobs", "2", "--patience", "25", *how))
+    text = f"crash matrix: {scenario}, {point}={action}"
+    return Check(text, ("reliability.crashes", "--jobs", "2", "--patience", "25", *how))
 
 
 def chaos(seed: int, minutes: float) -> Check:
@@ -55,7 +55,7 @@ def whole(check: Check) -> Check:
     modules = suite()
     if not set(check.tests) & set(modules):
         return check
-    return Check(f"the suite from {check.words}", test(*dict.fromkeys([*check.tests, *modules])).arguments)
+    return Check(f"the suite from {check.text}", test(*dict.fromkeys([*check.tests, *modules])).arguments)
 
 
 def distinct(checks: Iterable[Check]) -> Sequence[Check]:

@@ -33,7 +33,7 @@ class Trial:
     def row(self) -> str:
         """The result as a row of a Markdown table."""
         failure = "**nothing**" if self.failure is None else self.failure.replace("|", "\\|")
-        return f"| {self.mutant.name} | {self.mutant.breaks} | {self.mutant.check.words} | {failure} |"
+        return f"| {self.mutant.name} | {self.mutant.breaks} | {self.mutant.check.text} | {failure} |"
 
 
 def chosen(names: Sequence[str], group: str) -> Sequence[Mutant]:
@@ -57,7 +57,7 @@ def run(mutants: Sequence[Mutant], jobs: int) -> Iterator[Trial]:
     with ThreadPoolExecutor(jobs) as threads:
         try:
             checks = distinct(mutant.check for mutant in mutants)
-            _say(f"the unchanged tree: {'; '.join(check.words for check in checks)}")
+            _print(f"the unchanged tree: {'; '.join(check.text for check in checks)}")
             for failure in threads.map(lambda check: attempt((), check, stop), checks):
                 if failure is not None:
                     raise MutantError(f"a check fails on the unchanged tree: {failure}")
@@ -86,18 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         mutants = chosen(arguments.names, arguments.group)
         for trial in run(mutants if arguments.quick else [in_whole_suite(each) for each in mutants], arguments.jobs):
             trials.append(trial)
-            _say(str(trial))
+            _print(str(trial))
     except (MutantError, HarnessError) as error:
-        _say(f"mutants: {error}")
+        _print(f"mutants: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
     print("\n".join([_HEAD, *(trial.row() for trial in trials)]))
     survivors = [trial.mutant.name for trial in trials if trial.failure is None]
     if survivors:
-        _say(f"{len(survivors)} of {len(trials)} survived: {', '.join(survivors)}")
+        _print(f"{len(survivors)} of {len(trials)} survived: {', '.join(survivors)}")
     return 1 if survivors else 0
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -52,7 +52,7 @@ def attempt(edits: Sequence[Edit], check: Check, stop: Event) -> str | None:
         code = _run(folder, check, stop)
         log, run = (folder / "log").read_text(errors="replace"), folder / "run"
         if code not in (0, 1) or not run.exists():
-            raise MutantError(f"{check.words} could not be run, exit code {code}:\n{_tail(log)}")
+            raise MutantError(f"{check.text} could not be run, exit code {code}:\n{_tail(log)}")
         if left := left_by(run.read_text()):
             raise MutantError(f"the run left {', '.join(left)} on the daemon")
     return _result(code, check, log)
@@ -60,12 +60,12 @@ def attempt(edits: Sequence[Edit], check: Check, stop: Event) -> str | None:
 
 def _result(code: int, check: Check, log: str) -> str | None:
     if code == 0 and _EMPTY.search(log):
-        raise MutantError(f"{check.words} runs nothing:\n{_tail(log)}")
+        raise MutantError(f"{check.text} runs nothing:\n{_tail(log)}")
     if code == 0:
         return None
     failure = failed_test(log) if check.tests else marked_line(log)
     if failure is None:
-        raise MutantError(f"{check.words} could not be run, no test failed:\n{_tail(log)}")
+        raise MutantError(f"{check.text} could not be run, no test failed:\n{_tail(log)}")
     return failure
 
 
@@ -116,9 +116,9 @@ def _run(folder: Path, check: Check, stop: Event) -> int:
             while (code := process.poll()) is None:
                 if time.monotonic() > deadline:
                     log = (folder / "log").read_text(errors="replace")
-                    raise MutantError(f"{check.words} has not ended after {TIMEOUT_S} s:\n{_tail(log)}")
+                    raise MutantError(f"{check.text} has not ended after {TIMEOUT_S} s:\n{_tail(log)}")
                 if stop.wait(POLL_S):
-                    raise MutantError(f"{check.words} was stopped")
+                    raise MutantError(f"{check.text} was stopped")
         finally:
             _end(process)
     return code

@@ -102,7 +102,7 @@ class LivesTest(unittest.TestCase):
         [found] = self.ended("one", 11 + TOLERANCE_NS)
         self.assertTrue(found.startswith("I2: game g had two engines: two started 0.20 s before the end of one"), found)
 
-    def test_an_end_that_is_told_a_little_late_is_well(self) -> None:
+    def test_an_end_that_is_published_a_little_late_is_well(self) -> None:
         self.lives.started("g", "one", 0)
         self.lives.started("g", "two", 10)
         self.assertEqual(self.ended("one", 10 + TOLERANCE_NS), [])
@@ -117,45 +117,45 @@ class LivesTest(unittest.TestCase):
 class AnswerTest(unittest.TestCase):
     """Which answer fits which row of the log."""
 
-    def said(self, outcome: str, row: tuple[str, str | None] | None, **about: Any) -> bool:
+    def fits(self, outcome: str, row: tuple[str, str | None] | None, **about: Any) -> bool:
         deed = {"outcome": outcome, "what": "start", "game": "g", "request": "r", **about}
         logged = {"outcome": row[0], "error_code": row[1]} if row else None
         return not list(binds(deed, logged))
 
     def test_a_success_has_its_row(self) -> None:
-        self.assertTrue(self.said("ok", ("success", None)))
-        self.assertTrue(self.said("ok", ("success", "replay_no_op")))
-        self.assertFalse(self.said("ok", ("failure", "conflict")))
-        self.assertFalse(self.said("ok", None))
+        self.assertTrue(self.fits("ok", ("success", None)))
+        self.assertTrue(self.fits("ok", ("success", "replay_no_op")))
+        self.assertFalse(self.fits("ok", ("failure", "conflict")))
+        self.assertFalse(self.fits("ok", None))
 
-    def test_a_refusal_says_what_the_log_says_or_was_never_an_operation(self) -> None:
-        self.assertTrue(self.said("refused", ("failure", "image_pull_failed"), code="image_pull_failed"))
-        self.assertTrue(self.said("refused", None, code="conflict"))
-        self.assertFalse(self.said("refused", None, code="image_pull_failed"))
-        self.assertFalse(self.said("refused", ("success", None), code="conflict"))
+    def test_a_refusal_says_what_the_log_has_or_was_never_an_operation(self) -> None:
+        self.assertTrue(self.fits("refused", ("failure", "image_pull_failed"), code="image_pull_failed"))
+        self.assertTrue(self.fits("refused", None, code="conflict"))
+        self.assertFalse(self.fits("refused", None, code="image_pull_failed"))
+        self.assertFalse(self.fits("refused", ("success", None), code="conflict"))
 
     def test_an_operation_that_goes_on_ends_and_one_that_does_not_is_not_done(self) -> None:
         goes_on, away = {"message": "operation 7 goes on by itself"}, {"message": "postgres does not answer"}
         doubt = {"message": "whether it was accepted is not known, and if it was, it goes on by itself"}
-        self.assertTrue(self.said("unavailable", ("success", None), **doubt))
-        self.assertTrue(self.said("unavailable", None, **doubt))
-        self.assertTrue(self.said("unavailable", ("success", None), **goes_on))
-        self.assertFalse(self.said("unavailable", None, **goes_on))
-        self.assertFalse(self.said("unavailable", ("failure", "service_unavailable"), **goes_on))
-        self.assertTrue(self.said("unavailable", None, **away))
-        self.assertTrue(self.said("unavailable", ("failure", "service_unavailable"), **away))
-        self.assertFalse(self.said("unavailable", ("success", None), **away))
+        self.assertTrue(self.fits("unavailable", ("success", None), **doubt))
+        self.assertTrue(self.fits("unavailable", None, **doubt))
+        self.assertTrue(self.fits("unavailable", ("success", None), **goes_on))
+        self.assertFalse(self.fits("unavailable", None, **goes_on))
+        self.assertFalse(self.fits("unavailable", ("failure", "service_unavailable"), **goes_on))
+        self.assertTrue(self.fits("unavailable", None, **away))
+        self.assertTrue(self.fits("unavailable", ("failure", "service_unavailable"), **away))
+        self.assertFalse(self.fits("unavailable", ("success", None), **away))
 
     def test_what_is_done_and_cannot_be_shown_is_done(self) -> None:
         done = {"message": "the stop of game g succeeded, but its record cannot be read now: postgres does not answer"}
-        self.assertTrue(self.said("unavailable", ("success", None), **done))
-        self.assertFalse(self.said("unavailable", None, **done))
-        self.assertFalse(self.said("unavailable", ("failure", "service_unavailable"), **done))
+        self.assertTrue(self.fits("unavailable", ("success", None), **done))
+        self.assertFalse(self.fits("unavailable", None, **done))
+        self.assertFalse(self.fits("unavailable", ("failure", "service_unavailable"), **done))
 
     def test_who_got_no_answer_knows_nothing_unless_nobody_was_there(self) -> None:
-        self.assertTrue(self.said("unknown", ("success", None)))
-        self.assertTrue(self.said("unknown", None))
-        self.assertFalse(self.said("nobody there", ("success", None)))
+        self.assertTrue(self.fits("unknown", ("success", None)))
+        self.assertTrue(self.fits("unknown", None))
+        self.assertFalse(self.fits("nobody there", ("success", None)))
 
 
 class ReportTest(unittest.TestCase):
@@ -172,9 +172,9 @@ class ReportTest(unittest.TestCase):
         found = Report(
             7, 60.0, True, rounds=1, jobs=5, deeds=deeds, recoveries_s=[2.0], problems=["I2: two"], kept="/x"
         )
-        told = report.table(found)
-        for words in ("seed 7", "faults 3: line 3", "clients 7: calls refused 2, jobs ok 5", "VIOLATION I2: two", "/x"):
-            self.assertIn(words, told)
+        table = report.table(found)
+        for text in ("seed 7", "faults 3: line 3", "clients 7: calls refused 2, jobs ok 5", "VIOLATION I2: two", "/x"):
+            self.assertIn(text, table)
         self.assertEqual(json.loads(json.dumps(as_json(found)))["deeds"], deeds)
 
 

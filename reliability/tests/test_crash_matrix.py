@@ -40,7 +40,7 @@ class Cells(unittest.TestCase):
         )
         self.assertEqual(len(found.cells(["exit"], every=True)), 3)
 
-    def test_what_only_asks_is_an_effect_of_the_service(self) -> None:
+    def test_what_only_reads_is_an_effect_of_the_service(self) -> None:
         self.assertEqual(QUESTIONS - EFFECTS, set())
 
     def test_points_that_nothing_reaches_are_named(self) -> None:

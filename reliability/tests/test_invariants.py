@@ -170,12 +170,12 @@ def broken_messages() -> Iterator[tuple[str, str, Snapshot]]:
         yield "a snapshot of something else", "health: game plain runs in", replace(WELL, snapshots=snapshots)
     snapshots = {**WELL.snapshots, "wrong": {"status": "healthy", "container_id": OLD}}
     yield "a snapshot of no game", "health: game wrong has a snapshot", replace(WELL, snapshots=snapshots)
-    told = [*WELL.health, event("container_exited", ONE)]
-    yield "an end that was none", "I7: container_exited", replace(WELL, health=told)
+    published = [*WELL.health, event("container_exited", ONE)]
+    yield "an end that was none", "I7: container_exited", replace(WELL, health=published)
 
 
 class JudgeTest(unittest.TestCase):
-    def test_it_has_nothing_to_say_where_all_is_well(self) -> None:
+    def test_it_has_nothing_to_report_where_all_is_well(self) -> None:
         self.assertEqual(judge(WELL, JOBS, deaths={GONE}), [])
 
     def test_it_reports_each_kind_of_violation(self) -> None:
@@ -188,7 +188,7 @@ class JudgeTest(unittest.TestCase):
         found = judge(WELL, JOBS, deaths=set())
         self.assertEqual([each[:2] for each in found], ["I7", "I7"], found)
 
-    def test_it_says_nothing_of_ends_when_nobody_kept_a_list(self) -> None:
+    def test_it_reports_nothing_of_ends_when_nobody_kept_a_list(self) -> None:
         self.assertEqual(judge(WELL, JOBS), [])
 
 

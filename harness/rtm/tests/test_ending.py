@@ -74,7 +74,7 @@ class Run:
         assert self.process.stdout is not None
         self.run, self.network, self.manager = [*self.process.stdout.readline().split(), "", "", "0"][:3]
 
-    def tell(self, word: str) -> None:
+    def send(self, word: str) -> None:
         """Send the test an instruction; returns when it blocks, or when the run has ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -112,13 +112,13 @@ class EndingTest(unittest.TestCase):
 
     def test_nothing_is_left_after_a_pass(self) -> None:
         run = self.run_of_its_own()
-        run.tell("pass")
+        run.send("pass")
         self.assertEqual(run.process.wait(), 0, run.errors())
         self.assertEqual(run.left(), [])
 
-    def test_after_a_failure_only_its_artefacts_are_left_and_their_place_is_told(self) -> None:
+    def test_after_a_failure_only_its_artefacts_are_left_and_their_place_is_reported(self) -> None:
         run = self.run_of_its_own()
-        run.tell("fail")
+        run.send("fail")
         self.assertEqual(run.process.wait(), 1)
         [directory] = run.left()
         self.assertIn(f"see {directory}", run.errors())
@@ -132,7 +132,7 @@ class EndingTest(unittest.TestCase):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number.name):
                 run = self.run_of_its_own()
-                run.tell("hang")
+                run.send("hang")
                 run.process.send_signal(number)
                 self.assertNotEqual(run.process.wait(), 0)
                 self.assertEqual(run.left(), [], run.errors())
@@ -169,7 +169,7 @@ class EndingTest(unittest.TestCase):
         beside = self.run_of_its_own()
         before = beside.left()
         killed = self.run_of_its_own()
-        killed.tell("hang")
+        killed.send("hang")
         killed.process.kill()
         killed.process.wait()
         self.assertGreater(len(killed.left()), 5)
@@ -179,15 +179,15 @@ class EndingTest(unittest.TestCase):
 
         self.assertEqual(killed.left(), [])
         self.assertEqual(sorted(beside.left()), sorted(before))
-        beside.tell("pass")
+        beside.send("pass")
         self.assertEqual(beside.process.wait(), 0, beside.errors())
 
-    def test_what_is_to_be_kept_is_kept_until_it_is_asked_for(self) -> None:
+    def test_what_is_to_be_kept_is_kept_until_it_is_requested(self) -> None:
         run = self.run_of_its_own(RTM_IT_KEEP="1")
-        run.tell("pass")
+        run.send("pass")
         self.assertEqual(run.process.wait(), 0, run.errors())
-        told = re.search("sweep --kept ([0-9a-f]+)` takes", run.errors())
-        assert told is not None
+        found = re.search("sweep --kept ([0-9a-f]+)` takes", run.errors())
+        assert found is not None
         kept = run.left()
         self.assertGreater(len(kept), 5)
         with mock.patch.dict(os.environ, {"RTM_IT_STATE_DIR": str(run.states)}):
@@ -195,5 +195,5 @@ class EndingTest(unittest.TestCase):
             self.assertEqual(run.left(), kept)
             sweep(kept=True, runs=["0123456789ab"])
             self.assertEqual(run.left(), kept)
-            sweep(kept=True, runs=[told[1]])
+            sweep(kept=True, runs=[found[1]])
         wait_until("the end of all that was kept", lambda: not run.left())

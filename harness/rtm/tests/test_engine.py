@@ -98,7 +98,7 @@ class EngineTest(unittest.TestCase):
     def test_an_unknown_route_is_not_found(self) -> None:
         self.assertEqual(self.call("GET", "/nowhere")[0], 404)
 
-    def test_the_state_path_is_the_platforms_word(self) -> None:
+    def test_the_state_path_is_the_platforms_choice(self) -> None:
         with mock.patch.dict(os.environ, {"GAME_STATE_PATH": "/a", "STORAGE_PATH": "/b"}, clear=True):
             self.assertEqual(engine.state_directory(), Path("/a"))
         with mock.patch.dict(os.environ, {"STORAGE_PATH": "/b"}, clear=True):

@@ -23,8 +23,8 @@ class LobbyTest(unittest.TestCase):
                     with self.subTest(method, body=body):
                         connection.request(method, "/x", body)
                         answer = connection.getresponse()
-                        said = b"" if method == "HEAD" else b"{}"
-                        self.assertEqual((answer.status, answer.read()), (200, said))
+                        expected = b"" if method == "HEAD" else b"{}"
+                        self.assertEqual((answer.status, answer.read()), (200, expected))
 
     def test_after_close_nobody_listens(self) -> None:
         with Lobby() as lobby:

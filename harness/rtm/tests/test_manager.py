@@ -58,13 +58,13 @@ class ManagerTest(unittest.TestCase):
         process.kill()
         self.assertEqual(process.exit_code, -9)
 
-    def test_the_wait_ends_with_the_process_and_shows_its_last_words(self) -> None:
+    def test_the_wait_ends_with_the_process_and_shows_its_last_log_lines(self) -> None:
         began = time.monotonic()
         with self.assertRaisesRegex(WaitFailed, r"(?s)exit code 1.*RTMANAGER_GAME_STATE_ROOT is missing"):
             self.start(FAILING_PROGRAM).wait_until_ready()
         self.assertLess(time.monotonic() - began, 10)
 
-    def test_one_that_does_not_heed_sigterm_is_killed_and_told(self) -> None:
+    def test_one_that_does_not_heed_sigterm_is_killed_and_reported(self) -> None:
         process = self.start(DEAF_PROGRAM)
         while "deaf" not in self.log.read_text():
             time.sleep(0.01)

@@ -163,7 +163,7 @@ class PlainUserTest(unittest.TestCase):
         left = [str(each) for each in odd.rglob("*") if each.is_file() and not each.name.endswith(".lock")]
         self.assertEqual(left, [])
 
-    def test_who_may_not_open_the_socket_is_told_so(self) -> None:
+    def test_who_may_not_open_the_socket_gets_a_clear_error(self) -> None:
         for value, code in (("1", 0), ("require", 1)):
             environment = {**self.environment, "RTM_INTEGRATION": value}
             run = plain_user.python(

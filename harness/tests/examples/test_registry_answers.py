@@ -8,7 +8,7 @@ from harness import check_flag, daemon, scripted_registry
 
 
 class Denied(unittest.TestCase):
-    def test_a_refusal_is_told_in_the_registrys_words(self) -> None:
+    def test_a_refusal_is_reported_with_the_registrys_message(self) -> None:
         check_flag()
         with scripted_registry.start() as shop:
             shop.answer("manifest", scripted_registry.refusal(403, "DENIED", "not for you"))

@@ -8,10 +8,10 @@ _ENDINGS = "adapters/postgres/endings.py"
 _REDIS = "adapters/redis_streams.py"
 
 #: The messages of completions: in the same transaction, and in a separate one.
-_TOLD_AT_ONCE = """\
+_PUBLISHED_AT_ONCE = """\
         return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
 """
-_TOLD_LATER = """\
+_PUBLISHED_LATER = """\
         ended = {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
         with database.transaction("finish") as connection:
             add_messages(connection, [message for _, completion in endings for message in completion.messages])
@@ -163,7 +163,7 @@ MUTANTS = (
         "the end is one transaction",
         "a job whose instance is killed at its end gets no result",
         Edit(_ENDINGS, '"messages": [_message(message) for message in messages],', '"messages": [],'),
-        Edit(_ENDINGS, _TOLD_AT_ONCE, _TOLD_LATER),
+        Edit(_ENDINGS, _PUBLISHED_AT_ONCE, _PUBLISHED_LATER),
         check=cells("stop job", "postgres.finish.after"),
     ),
     Mutant(

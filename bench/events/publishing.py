@@ -24,7 +24,7 @@ CRASHES = 500
 TIMES = 10
 
 #: Seconds to wait for all entries.
-TOLD_S = 60.0
+PUBLISHED_S = 60.0
 
 STREAM = "runtime:health_events"
 
@@ -35,7 +35,7 @@ def measures() -> Iterator[Measure]:
         process.wait_until_ready()
         processes.wait_until_at_rest(process.pid)
         lost = _burst(here.docker_host)
-        late_ms = sorted(_late_ms(entry_id, event) for entry_id, event in _told(here))
+        late_ms = sorted(_late_ms(entry_id, event) for entry_id, event in _published(here))
         yield Measure(
             f"lost of {CRASHES * TIMES:,} events in a manager that sees to {CRASHES} crashes", lost, "", at_most=0
         )
@@ -54,18 +54,20 @@ def _burst(docker_host: str) -> int:
         return int(daemon.info()["LostEvents"])
 
 
-def _told(here: Platform) -> list[tuple[str, Mapping[str, Any]]]:
+def _published(here: Platform) -> list[tuple[str, Mapping[str, Any]]]:
     """The entries on the stream; raises BenchError unless there is exactly one for each crash."""
     with here.redis.client() as redis:
         try:
-            wait_until(f"{CRASHES} entries", lambda: redis.xlen(STREAM) >= CRASHES, timeout_s=TOLD_S, interval_s=0.1)
+            wait_until(
+                f"{CRASHES} entries", lambda: redis.xlen(STREAM) >= CRASHES, timeout_s=PUBLISHED_S, interval_s=0.1
+            )
         except WaitFailed as failure:
             raise BenchError(str(failure)) from None
-        told: Any = redis.xrange(STREAM)
-    what = [(event["event_type"], event["game_id"]) for _, event in told]
+        entries: Any = redis.xrange(STREAM)
+    what = [(event["event_type"], event["game_id"]) for _, event in entries]
     if sorted(what) != [("container_exited", game_id) for game_id in games.ids(CRASHES)]:
         raise BenchError(f"{len(what)} entries, some of which tell of something else than the {CRASHES} crashes")
-    return list(told)
+    return list(entries)
 
 
 def _late_ms(entry_id: str, event: Mapping[str, str]) -> float:

@@ -31,14 +31,14 @@ EVENTS = 5000
 ROUNDS = 5
 
 #: Seconds to wait for the whole burst.
-HEARD_S = 20.0
+RECEIVED_S = 20.0
 
 #: Limit of the delay, in seconds, for 99 events in 100.
 LATE_S = 1.0
 
 
 @dataclass
-class Hearing:
+class Listening:
     """The comparison, and the delays of our listener's events over all its rounds."""
 
     _late_s: list[float] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Hearing:
             yield Contest(
                 f"{EVENTS:,} events at once",
                 Side("heard, each game queued for a look", lambda: self._ours(host)),
-                [Side("read by the SDK and forgotten", lambda: _heard(lambda: Reader(host), host)[0])],
+                [Side("read by the SDK and forgotten", lambda: _receive(lambda: Reader(host), host)[0])],
                 rounds=ROUNDS,
                 amount=EVENTS,
             )
@@ -62,7 +62,7 @@ class Hearing:
         yield Measure(f"lost of {len(self._late_s) + self._lost:,} events", self._lost, "", at_most=0)
 
     def _ours(self, host: str) -> Sample:
-        sample, lost = _heard(lambda: Listener(host, self._late_s), host)
+        sample, lost = _receive(lambda: Listener(host, self._late_s), host)
         self._lost += lost
         return sample
 
@@ -71,7 +71,7 @@ class Listener:
     """Our event listener, with a queue that no worker reads."""
 
     def __init__(self, host: str, late_s: list[float]) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self._late_s = late_s
         self._since_ns = time.time_ns()
         self._events = DockerEvents(host)
@@ -92,7 +92,7 @@ class Listener:
             yield event
             if event.time_ns >= self._since_ns:
                 self._late_s.append((time.time_ns() - event.time_ns) / 1e9)
-                self.heard.append(event.game_id)
+                self.received.append(event.game_id)
 
     def interrupt(self) -> None:
         """See `EventFeed`."""
@@ -108,7 +108,7 @@ class Reader:
     """The SDK's own iterator over decoded events."""
 
     def __init__(self, host: str) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self._client = APIClient(base_url=host, version="auto")
         self._stream = self._client.events(decode=True, filters={"type": "container"})
         self._thread = threading.Thread(target=self._read, name="bench-reader", daemon=True)
@@ -122,10 +122,10 @@ class Reader:
 
     def _read(self) -> None:
         for event in self._stream:
-            self.heard.append(event["Actor"]["Attributes"]["com.galaxy.game_id"])
+            self.received.append(event["Actor"]["Attributes"]["com.galaxy.game_id"])
 
 
-def _heard(listen: Callable[[], Listener | Reader], host: str) -> tuple[Sample, int]:
+def _receive(listen: Callable[[], Listener | Reader], host: str) -> tuple[Sample, int]:
     """Crash the games while a listener runs; returns the sample and the number of events that the daemon lost.
 
     Raises BenchError unless the listener received every other event.
@@ -135,8 +135,8 @@ def _heard(listen: Callable[[], Listener | Reader], host: str) -> tuple[Sample, 
         with closing(listen()) as listener:
             _wait(lambda: daemon.info()["Listeners"] == 1, "a listener")
             sample, lost = on_both_clocks(lambda: _crash(daemon, listener))
-    if len(set(listener.heard)) != EVENTS - lost or not set(listener.heard).issubset(games.ids(EVENTS)):
-        raise BenchError(f"{len(listener.heard)} events were heard, {lost} lost, of {EVENTS}")
+    if len(set(listener.received)) != EVENTS - lost or not set(listener.received).issubset(games.ids(EVENTS)):
+        raise BenchError(f"{len(listener.received)} events were heard, {lost} lost, of {EVENTS}")
     return sample, lost
 
 
@@ -144,13 +144,13 @@ def _crash(daemon: APIClient, listener: Listener | Reader) -> int:
     before = daemon.info()["LostEvents"]
     daemon.post(daemon.base_url + f"/deaths?count={EVENTS}").raise_for_status()
     lost = int(daemon.info()["LostEvents"] - before)
-    _wait(lambda: len(listener.heard) >= EVENTS - lost, f"{EVENTS - lost} events to be heard")
+    _wait(lambda: len(listener.received) >= EVENTS - lost, f"{EVENTS - lost} events to be heard")
     return lost
 
 
 def _wait(true: Callable[[], bool], what: str) -> None:
     try:
-        wait_until(what, true, timeout_s=HEARD_S, interval_s=0.005)
+        wait_until(what, true, timeout_s=RECEIVED_S, interval_s=0.005)
     except WaitFailed as failure:
         raise BenchError(str(failure)) from None
 

@@ -31,7 +31,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(address: str, method: str, path: str, body: object = None) -> Any:
+def request(address: str, method: str, path: str, body: object = None) -> Any:
     """Send a request to the daemon at `address`; the decoded JSON, None for an empty answer. Raises NoAnswer."""
     payload = None if body is None else json.dumps(body)
     connection = _connection(address)

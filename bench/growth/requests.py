@@ -76,8 +76,8 @@ def replays_s(here: Platform, ids: Sequence[str]) -> float:
         except WaitFailed as failure:
             raise BenchError(str(failure)) from None
         took = time.perf_counter() - began
-        told: Any = redis.xrevrange(results, count=JOBS)
-    if codes := {result["error_code"] for _, result in told} - {"replay_no_op"}:
+        entries: Any = redis.xrevrange(results, count=JOBS)
+    if codes := {result["error_code"] for _, result in entries} - {"replay_no_op"}:
         raise BenchError(f"replays are answered with {', '.join(sorted(codes))}")
     return took
 

@@ -18,7 +18,7 @@ from rtmanager.fakes.store import CALL_POSITION, ManualClock, MemoryStore
 from rtmanager.operations.runner import OperationRunner
 from rtmanager.operations.tools import Tools
 from rtmanager.ports.runtime import ContainerRuntime
-from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, Heard, request
+from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, LogCapture, request
 from rtmanager.workers.image_retention import PullNotes
 
 #: Real seconds after which a wait fails; only a failing test waits so long.
@@ -87,7 +87,7 @@ class World:
         self.directories = FakeStateDirectories()
         self.asked: list[str] = []
         self.lost_directories = 0
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.operator = self.make_operator(self.runtime.port)
 
     def make_operator(self, runtime: ContainerRuntime) -> OperationRunner:
@@ -102,9 +102,9 @@ class World:
             note_end=self.queue.note_end,
             noted_end=self.queue.noted_end,
             query_lobby=self.asked.append,
-            logger=self.heard.logger,
+            logger=self.captured.logger,
             count_lost_directory=self._count_lost_directory,
-            pulled=lambda ref, image_id: PullNotes(self.store.images, self.docker, self.heard.logger).note(
+            pulled=lambda ref, image_id: PullNotes(self.store.images, self.docker, self.captured.logger).note(
                 ref, image_id
             ),
         )

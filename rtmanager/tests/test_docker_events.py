@@ -90,7 +90,7 @@ class DockerEventsTest(unittest.TestCase):
         """The start time in the last request for events."""
         return self.asked()[-1]["since"]
 
-    def heard(self, *lines: bytes) -> list[ContainerEvent]:
+    def received(self, *lines: bytes) -> list[ContainerEvent]:
         """The events from a stream of these lines, all of which must be readable."""
         found = self.told(*lines)
         events = [event for event in found if isinstance(event, ContainerEvent)]
@@ -167,10 +167,10 @@ class DockerEventsTest(unittest.TestCase):
         self.assertEqual(next(self.feed.listen()), died())
 
     def test_events_that_come_in_one_piece_are_all_heard(self) -> None:
-        self.assertEqual(self.heard(line() + line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
+        self.assertEqual(self.received(line() + line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
 
     def test_a_kill_carries_its_signal_and_a_death_no_exit_code(self) -> None:
-        found = self.heard(
+        found = self.received(
             line("kill", attributes={"signal": "15"}),
             line("oom"),
             line("die", attributes={"exitCode": "137"}),
@@ -196,10 +196,10 @@ class DockerEventsTest(unittest.TestCase):
             line("health_status: healthy"),
             b"\n",
         )
-        self.assertEqual(self.heard(*others, line()), [died()])
+        self.assertEqual(self.received(*others, line()), [died()])
 
     def test_the_time_of_an_old_daemon_has_whole_seconds(self) -> None:
-        self.assertEqual(self.heard(line(timeNano=None)), [died()])
+        self.assertEqual(self.received(line(timeNano=None)), [died()])
 
     # ── from one stream to the next ──
 
@@ -261,7 +261,7 @@ class DockerEventsTest(unittest.TestCase):
     def test_an_event_is_forgotten_after_enough_others(self) -> None:
         first, second, third = (line(time_ns=NOW_NS + number) for number in range(3))
         with mock.patch.object(events, "REMEMBERED", 2):
-            found = self.heard(first, second, third, third, first)
+            found = self.received(first, second, third, third, first)
         self.assertEqual([event.time_ns - NOW_NS for event in found], [0, 1, 2, 0])
 
     # ── a broken stream ──
@@ -316,7 +316,7 @@ class DockerEventsTest(unittest.TestCase):
 
     def test_an_event_with_megabytes_of_labels_is_an_event(self) -> None:
         labels = {f"label-{number}": "x" * 1000 for number in range(3000)} | {"one": "\\" * 1_000_000}
-        self.assertEqual(self.heard(line(attributes=labels), line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
+        self.assertEqual(self.received(line(attributes=labels), line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
 
     def test_events_that_come_faster_than_they_are_seen_to_are_told_as_lost(self) -> None:
         with mock.patch.object(events, "MOST_WAITING", 1000):
@@ -338,12 +338,12 @@ class DockerEventsTest(unittest.TestCase):
 
     def test_labels_with_dockers_own_names_say_nothing(self) -> None:
         labels = {"exitCode": "²", "signal": "28", "name": "x", "image": "y", "execID": "z"}
-        (kill, death) = self.heard(line("kill", attributes=labels), line("die", attributes=labels))
+        (kill, death) = self.received(line("kill", attributes=labels), line("die", attributes=labels))
         self.assertEqual((kill.signal, kill.signal_is_label), ("28", False))
         self.assertEqual((death.signal, death.signal_is_label), ("", True))
 
     def test_two_events_of_an_old_daemon_in_one_second_are_two(self) -> None:
-        self.assertEqual(self.heard(line(timeNano=None), line(timeNano=None)), [died(), died()])
+        self.assertEqual(self.received(line(timeNano=None), line(timeNano=None)), [died(), died()])
 
     def test_an_event_whose_time_cannot_be_is_heard_and_moves_nothing(self) -> None:
         self.feed = self.make(SHORT_S)
@@ -446,23 +446,23 @@ class DockerEventsTest(unittest.TestCase):
 
     # ── the end ──
 
-    def hear(self, heard: list[ContainerEvent]) -> None:
+    def collect(self, received: list[ContainerEvent]) -> None:
         for event in self.feed.listen():
             assert isinstance(event, ContainerEvent)
-            heard.append(event)
+            received.append(event)
 
     def test_an_interruption_ends_a_listening_on_another_thread_at_once_and_without_an_error(self) -> None:
         stream = self.connected()
-        heard: list[ContainerEvent] = []
+        received: list[ContainerEvent] = []
         with ThreadPoolExecutor(1) as thread:
-            listening = thread.submit(self.hear, heard)
+            listening = thread.submit(self.collect, received)
             stream.send(line())
-            until(lambda: bool(heard) or listening.done())
+            until(lambda: bool(received) or listening.done())
             began = time.monotonic()
             self.feed.interrupt()
             listening.result(PATIENT_S)
         self.assertLess(time.monotonic() - began, AT_ONCE_S)
-        self.assertEqual(heard, [died()])
+        self.assertEqual(received, [died()])
 
     def test_an_interruption_between_connecting_and_listening_counts(self) -> None:
         self.feed.connect()

@@ -83,16 +83,16 @@ class TlsTest(unittest.TestCase):
         events = DockerEvents(f"tcp://127.0.0.1:{self.front.port}", tls=self.files())
         self.addCleanup(events.interrupt)
         events.connect()
-        heard: list[str] = []
+        received: list[str] = []
         listening = threading.Thread(
-            target=lambda: heard.extend(getattr(each, "container_id", "?") for each in events.listen())
+            target=lambda: received.extend(getattr(each, "container_id", "?") for each in events.listen())
         )
         listening.start()
         feed.send(
             b'{"Type":"container","Action":"die","Actor":{"ID":"c1","Attributes":{"exitCode":"1",'
             b'"com.galaxy.game_id":"g1"}},"timeNano":1}\n'
         )
-        until(lambda: heard == ["c1"])
+        until(lambda: received == ["c1"])
         events.interrupt()
         listening.join(AT_ONCE_S)
         self.assertFalse(listening.is_alive())

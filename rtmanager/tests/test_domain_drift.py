@@ -244,7 +244,7 @@ class AsRecorded(unittest.TestCase):
 class Crashes(unittest.TestCase):
     def test_what_was_torn_away_is_a_crash_and_what_ended_by_its_will_or_on_demand_is_not(self) -> None:
         nobody, person = RequestedBy.UNKNOWN, RequestedBy.SIGNAL
-        for code, oom, by, heard, crash in (
+        for code, oom, by, event_seen, crash in (
             (1, False, nobody, False, True),
             (139, False, nobody, True, True),
             (137, False, nobody, True, True),
@@ -257,7 +257,7 @@ class Crashes(unittest.TestCase):
             (3, False, RequestedBy.DOCKER, True, False),
         ):
             last_exit = LastExit("c", code, oom, NOW, requested_by=by)
-            self.assertEqual(is_crash(last_exit, event_seen=heard), crash, (code, oom, by, heard))
+            self.assertEqual(is_crash(last_exit, event_seen=event_seen), crash, (code, oom, by, event_seen))
 
     def test_pauses_double_up_to_the_longest_and_the_budget_ends(self) -> None:
         policy = RestartPolicy(budget=4, first_pause_s=5, longest_pause_s=15)

@@ -44,7 +44,7 @@ class Instance:
             slots=slots,
             wake=Wake(),
             messages_due=self.told,
-            logger=world.heard.logger,
+            logger=world.captured.logger,
         )
 
     def work(self) -> None:
@@ -328,7 +328,7 @@ class DependencyTest(ExecutorTestCase):
             self.assertEqual(self.one.executor.store_waits.problem(), "")
         self.assertEqual(problems[0], "")
         self.assertRegex(problems[-1], "^operation 1 has waited for 0 s: statement timeout; remedy: find the lock$")
-        logged = [each.getMessage() for each in self.world.heard.records if "wait" in each.getMessage()]
+        logged = [each.getMessage() for each in self.world.captured.records if "wait" in each.getMessage()]
         self.assertEqual(logged, ["operations wait for postgres", "operations wait for postgres no more"])
 
     def test_a_record_that_cannot_be_read_for_long_is_a_problem(self) -> None:
@@ -569,7 +569,7 @@ class DefectTest(ExecutorTestCase):
         self.assertEqual(self.world.results(), [("failure", "internal_error")])
         (result,) = self.world.sent(Stream.JOB_RESULTS)
         self.assertNotIn("secret detail", result.fields["error_message"])
-        logged = [r for r in self.world.heard.records if r.exc_info]
+        logged = [r for r in self.world.captured.records if r.exc_info]
         self.assertEqual([r.exc_info[0] for r in logged if r.exc_info], [ZeroDivisionError] * DEFECT_TRIES)
 
     def test_text_that_cannot_be_stored_does_not_keep_a_job_without_its_answer(self) -> None:

@@ -140,7 +140,7 @@ class AnswersTest(ExecutorTestCase):
                 self.assertEqual(self.states()[-1], "due")
                 (trouble,) = self.one.executor.troubles.now().values()
                 self.assertEqual((trouble.kind, trouble.game_id), (Kind.HALF_DONE, "g1"))
-                errors = [r for r in self.world.heard.records if r.levelname == "ERROR"]
+                errors = [r for r in self.world.captured.records if r.levelname == "ERROR"]
                 self.assertEqual(len(errors), 1, "once in a while, not with each try")
                 for each in ("promote", method):
                     self.world.docker.obey(each)

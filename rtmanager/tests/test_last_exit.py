@@ -251,7 +251,7 @@ class UnreadableTest(LastExitTest):
                 completion = self.world.do(asked(OpKind.STOP))
                 self.assertEqual((completion.outcome, self.world.known().status), (Outcome.SUCCESS, Status.STOPPED))
                 self.assertEqual(self.last_exit(), CRASH)
-                self.assertIn("how the stopped container ended cannot be read", self.world.heard.messages)
+                self.assertIn("how the stopped container ended cannot be read", self.world.captured.messages)
 
     def test_an_inspect_without_an_answer_is_no_reason_to_stop_again(self) -> None:
         self.world.runtime.raises["inspect"] = Unavailable("docker", "away")

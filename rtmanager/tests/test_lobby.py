@@ -12,7 +12,7 @@ from collections.abc import Callable
 from unittest import mock
 
 from rtmanager.adapters.lobby import WAITING, LobbyDiagnostics
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
@@ -64,7 +64,7 @@ def trickle(client: socket.socket, over: threading.Event) -> None:
 
 class LobbyTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.heard = Heard()
+        self.captured = LogCapture()
 
     def serve(self, answer: Callable[[socket.socket, threading.Event], None]) -> Lobby:
         lobby = Lobby(answer)
@@ -72,12 +72,12 @@ class LobbyTest(unittest.TestCase):
         return lobby
 
     def diagnostics(self, url: str, timeout_s: float = PATIENCE_S) -> LobbyDiagnostics:
-        made = LobbyDiagnostics(url, timeout_s, self.heard.logger)
+        made = LobbyDiagnostics(url, timeout_s, self.captured.logger)
         made.start()
         return made
 
     def answers(self) -> list[str]:
-        return [vars(r)["lobby"] for r in self.heard.records if r.getMessage() == "lobby answered"]
+        return [vars(r)["lobby"] for r in self.captured.records if r.getMessage() == "lobby answered"]
 
     def ask(self, url: str, timeout_s: float = PATIENCE_S) -> str:
         lobby = self.diagnostics(url, timeout_s)
@@ -90,7 +90,7 @@ class LobbyTest(unittest.TestCase):
         lobby = self.serve(say(OK))
         self.assertEqual(self.ask(lobby.url), "200")
         self.assertEqual(lobby.requests, ["GET /api/v1/internal/games/g1 HTTP/1.1"])
-        (logged,) = self.heard.records
+        (logged,) = self.captured.records
         self.assertEqual((vars(logged)["asked_about"], logged.levelno), ("g1", logging.DEBUG))
 
     def test_any_answer_is_only_logged(self) -> None:
@@ -101,7 +101,7 @@ class LobbyTest(unittest.TestCase):
             (b"", "no answer"),
         ):
             with self.subTest(answer):
-                self.heard.records.clear()
+                self.captured.records.clear()
                 self.assertTrue(self.ask(self.serve(say(answer)).url).startswith(expected))
 
     def test_a_lobby_that_is_not_there_is_only_logged(self) -> None:
@@ -124,7 +124,7 @@ class LobbyTest(unittest.TestCase):
         wait_until(lambda: len(server.requests) == 1)
         for n in range(WAITING + 3):
             lobby.query(f"g{n}")
-        self.assertEqual(self.heard.messages, ["lobby is slow, question dropped"] * 3)
+        self.assertEqual(self.captured.messages, ["lobby is slow, question dropped"] * 3)
         server.over.set()
         lobby.close()
 

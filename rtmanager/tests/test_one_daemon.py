@@ -21,7 +21,7 @@ from rtmanager.ports.runtime import (
     PullPolicy,
 )
 from rtmanager.tests.answers_contract import SPEC
-from rtmanager.tests.making import IMAGE, NETWORK, Heard, request
+from rtmanager.tests.making import IMAGE, NETWORK, LogCapture, request
 from rtmanager.tests.watching import WatchedWorld
 
 DEPLOYMENT = "deployment-1"
@@ -33,10 +33,10 @@ class Guarded:
     def __init__(self) -> None:
         self.world = WatchedWorld()
         self.docker = self.world.docker
-        self.heard = Heard()
-        self.one = OneDaemon(self.world.store.daemons, NETWORK, self.heard.logger)
+        self.captured = LogCapture()
+        self.one = OneDaemon(self.world.store.daemons, NETWORK, self.captured.logger)
         self.one.establish(self.docker)
-        self.runtime = GuardedRuntime(self.docker, self.one, self.heard.logger)
+        self.runtime = GuardedRuntime(self.docker, self.one, self.captured.logger)
         self.world.runtime.inner = self.runtime  # type: ignore[assignment]  # the same port
 
 
@@ -44,10 +44,10 @@ class EstablishTest(unittest.TestCase):
     def setUp(self) -> None:
         self.store = MemoryStore(ManualClock())
         self.docker = FakeRuntime([NETWORK])
-        self.heard = Heard()
+        self.captured = LogCapture()
 
     def establish(self) -> OneDaemon:
-        one = OneDaemon(self.store.daemons, NETWORK, self.heard.logger)
+        one = OneDaemon(self.store.daemons, NETWORK, self.captured.logger)
         one.establish(self.docker)
         return one
 
@@ -86,7 +86,7 @@ class EstablishTest(unittest.TestCase):
     def test_instances_that_start_together_agree(self) -> None:
         self.establish()
         known = self.store.daemon
-        one = OneDaemon(self.store.daemons, NETWORK, self.heard.logger)
+        one = OneDaemon(self.store.daemons, NETWORK, self.captured.logger)
         self.docker.exchange("daemon-2")
         assert known is not None
         self.assertEqual(self.store.daemons.record(one.identity(self.docker)), known)
@@ -203,7 +203,7 @@ class ExchangedTest(unittest.TestCase):
         for _ in range(3):
             self.runtime.list_games()
         self.assertFalse(self.guarded.one.is_frozen)
-        lines = [line for line in self.guarded.heard.messages if "daemon" in line]
+        lines = [line for line in self.guarded.captured.messages if "daemon" in line]
         self.assertEqual(
             lines,
             ["daemon recorded", "another daemon answers, passes are frozen", "the daemon on record answers again"],
@@ -242,7 +242,7 @@ class ExchangedBehindProxyTest(ExchangedTest):
         self.docker.lose_answer("remove")
         with self.assertRaises(OtherDaemon):
             self.runtime.create_next(SPEC)
-        self.assertIn("a container that was not started is left", self.guarded.heard.messages)
+        self.assertIn("a container that was not started is left", self.guarded.captured.messages)
 
 
 class NetworkGoneTest(unittest.TestCase):

@@ -188,7 +188,7 @@ class StartTest(WorldTestCase):
         self.world.docker.present[IMAGE] = FakeImage(labels={"com.galaxy.memory": "9" * 400})
         completion = self.world.do(request())
         self.assertIsNone(completion.error_code)
-        self.assertIn("image asks for limits that cannot be read", self.world.heard.messages)
+        self.assertIn("image asks for limits that cannot be read", self.world.captured.messages)
 
     def test_what_an_earlier_try_left_dead_is_removed(self) -> None:
         for state in (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD):
@@ -694,7 +694,7 @@ class LostDirectoryTest(WorldTestCase):
                 self.assertIs(self.world.known().status, Status.RUNNING)
                 self.assertEqual(self.world.lost_directories, 1)
                 lost = "state directory of a game that ran before is missing"
-                self.assertEqual(self.world.heard.messages.count(lost), 1)
+                self.assertEqual(self.world.captured.messages.count(lost), 1)
 
     def test_events_and_results_are_as_without_it(self) -> None:
         self.world.bring(Status.STOPPED)

@@ -75,7 +75,7 @@ class Engine:
             self._accept()
             self._hear_all()
             if self._drips:
-                for client in [client for client, heard in self._open.items() if heard]:
+                for client in [client for client, received in self._open.items() if received]:
                     self._send(client, b"x")
         for client in list(self._open):
             self._leave(client)
@@ -102,18 +102,18 @@ class Engine:
                 # Read to the end: the close may follow an unread request.
                 while client in self._open:
                     try:
-                        heard = client.recv(65536)
+                        received = client.recv(65536)
                     except BlockingIOError:
                         break
                     except ConnectionError:
-                        heard = b""
-                    if heard:
-                        self._hear(client, heard)
+                        received = b""
+                    if received:
+                        self._receive(client, received)
                     else:
                         self._leave(client)
 
-    def _hear(self, client: socket.socket, heard: bytes) -> None:
-        self._open[client] += heard
+    def _receive(self, client: socket.socket, received: bytes) -> None:
+        self._open[client] += received
         if not self._open[client].endswith(b"\r\n\r\n"):
             return
         self.requests.append(self._open[client])

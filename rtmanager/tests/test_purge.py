@@ -51,7 +51,7 @@ class PurgeTest(StreamsTestCase):
             keep=keep,
             period_s=3600.0,
             deleted=lambda what, rows: self.deleted.update({what: rows}),
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
             steady=steady,
             pause_s=0.0,
         )
@@ -163,7 +163,7 @@ class PurgeTest(StreamsTestCase):
         for _ in range(3):
             while purge.step():
                 pass
-        told = [each for each in self.world.heard.records if "are not deleted" in each.getMessage()]
+        told = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
         self.assertEqual(len(told), 1)
         self.assertIn("'audit'", told[0].__dict__["error"])
 
@@ -173,7 +173,7 @@ class PurgeTest(StreamsTestCase):
         with mock.patch.object(self.streams, "trim", return_value=Trimmed(refused="NOPERM")):
             self.days(100)
             self.assertEqual(self.whole_pass(), {}, "what may still be in the stream is remembered")
-        (told,) = [each for each in self.world.heard.records if "are not deleted" in each.getMessage()]
+        (told,) = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
         self.assertIn("+xpending +xtrim", told.__dict__["error"])
 
     def test_nothing_is_done_twice_whatever_redis_gives_again_after_the_deletion(self) -> None:
@@ -227,7 +227,7 @@ class PurgeTest(StreamsTestCase):
         self.assertIn("entries came again whose operations were deleted, they are not done again", self.messages())
 
     def messages(self) -> list[str]:
-        return self.world.heard.messages
+        return self.world.captured.messages
 
     def test_nothing_is_deleted_while_the_clock_cannot_be_believed(self) -> None:
         self.queue.submit(request("g1"))
@@ -266,7 +266,7 @@ class PurgeTest(StreamsTestCase):
             keep=ALL,
             period_s=1.0,
             deleted=lambda *_: None,
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
             pause_s=10_000.0,
         )
         purge.interrupt()
@@ -280,7 +280,7 @@ class ImagesTest(WorldTestCase):
         super().setUp()
         self.images, self.docker = self.world.store.images, self.world.docker
         self.removed: list[int] = []
-        self.notes = PullNotes(self.images, self.world.runtime.port, self.world.heard.logger)
+        self.notes = PullNotes(self.images, self.world.runtime.port, self.world.captured.logger)
 
     def whole_pass(self, keep_s: float = WEEK) -> int:
         self.removed.clear()
@@ -289,7 +289,7 @@ class ImagesTest(WorldTestCase):
             self.world.runtime.port,
             keep_s=keep_s,
             removed=lambda: self.removed.append(1),
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
         )
         for _ in retention.whole_pass():
             pass
@@ -381,7 +381,7 @@ class ImagesTest(WorldTestCase):
     def test_a_pull_that_cannot_be_remembered_harms_no_start(self) -> None:
         self.world.store.trouble.available = False
         self.notes.note("r.test/game:1.0.0", "sha256:x")
-        self.assertIn("pull is not remembered, the image is kept", self.world.heard.messages)
+        self.assertIn("pull is not remembered, the image is kept", self.world.captured.messages)
 
 
 class SettingsTest(unittest.TestCase):

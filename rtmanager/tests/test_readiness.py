@@ -81,16 +81,16 @@ class ReadinessTest(unittest.TestCase):
         self.assertEqual(ready(), {})
 
     def test_a_check_that_fails_by_a_defect_is_a_reason_like_any_other(self) -> None:
-        heard: list[BaseException] = []
+        defects: list[BaseException] = []
         for error in (TypeError("a\n" + "x" * 300_000), SystemExit(1), KeyboardInterrupt()):
             check = mock.Mock(side_effect=[error, "7"])
-            ready = Readiness({"redis": check, "postgres": lambda: "16"}, defect=heard.append)
+            ready = Readiness({"redis": check, "postgres": lambda: "16"}, defect=defects.append)
             self.addCleanup(ready.close)
             (problem,) = ready().values()
             self.assertIn(f"by a defect, {type(error).__name__}", problem)
             self.assertTrue(problem.isprintable())
             self.assertLess(len(problem), 600)
-            self.assertEqual((heard.pop(), ready()), (error, {}))
+            self.assertEqual((defects.pop(), ready()), (error, {}))
 
     def test_what_a_server_says_is_bounded_and_on_one_line(self) -> None:
         (problem,) = self.make(redis=mock.Mock(side_effect=Unavailable("redis", "a\nb" * 100_000)))().values()
@@ -98,11 +98,11 @@ class ReadinessTest(unittest.TestCase):
         self.assertLess(len(problem), 1_100)
 
     def test_what_workers_met_is_no_reason_to_raise_either(self) -> None:
-        heard: list[BaseException] = []
-        ready = Readiness({"redis": away}, mock.Mock(side_effect=TypeError("no")), heard.append)
+        defects: list[BaseException] = []
+        ready = Readiness({"redis": away}, mock.Mock(side_effect=TypeError("no")), defects.append)
         self.addCleanup(ready.close)
         self.assertEqual(set(ready()), {"workers", "redis"})
-        self.assertEqual(len(heard), 1)
+        self.assertEqual(len(defects), 1)
 
     def test_without_a_thread_to_be_had_it_answers_all_the_same(self) -> None:
         ready = self.make(redis=lambda: "7")
@@ -111,12 +111,12 @@ class ReadinessTest(unittest.TestCase):
         self.assertEqual(ready(), {})
 
     def test_what_the_process_lacks_is_named_with_the_remedy_and_is_no_defect(self) -> None:
-        heard: list[BaseException] = []
+        defects: list[BaseException] = []
         check = mock.Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
-        ready = Readiness({"postgres": check}, defect=heard.append)
+        ready = Readiness({"postgres": check}, defect=defects.append)
         self.addCleanup(ready.close)
         self.assertRegex(ready()["postgres"], "can open no more files; remedy: .*ulimit -n")
-        self.assertEqual(heard, [])
+        self.assertEqual(defects, [])
 
     def test_a_check_that_hangs_for_ever_holds_up_neither_the_end_nor_the_process(self) -> None:
         answer = threading.Event()

@@ -119,7 +119,7 @@ class OneLook(SettlerTestCase):
         self.assertTrue(self.settle(hint))
         self.assertTrue(self.settle(hint))
         self.assertEqual(set(self.world.strays.known), {"copy"})
-        self.assertEqual(sum("disagrees" in message for message in self.world.heard.messages), 1)
+        self.assertEqual(sum("disagrees" in message for message in self.world.captured.messages), 1)
 
 
 class Unstarted(SettlerTestCase):
@@ -384,7 +384,7 @@ class StartedAgain(SettlerTestCase):
             self.world.findings,
             queued=lambda: self.due.append("due"),
             longest_pause_s=300,
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
         )
 
     def crash(self, code: int = 139, hint: ReconcileHint | None = None) -> None:
@@ -417,7 +417,7 @@ class StartedAgain(SettlerTestCase):
             self.restart(2)
         self.crash()
         self.assertEqual(self.queued(500), [])
-        self.assertTrue(any("budget" in message for message in self.world.heard.messages))
+        self.assertTrue(any("budget" in message for message in self.world.captured.messages))
         self.world.do(request())
         self.world.clock.advance(601)
         self.crash()
@@ -508,7 +508,7 @@ class Outages(SettlerTestCase):
             self.world.findings,
             queued=lambda: None,
             longest_pause_s=300,
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
             outages_at_once=2,
             causes=(),
             runtime_away=lambda: self.away,
@@ -631,7 +631,7 @@ class Outages(SettlerTestCase):
     def test_not_when_it_was_switched_off_meanwhile(self) -> None:
         self.outage()
         off = CrashRestarts(
-            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=self.world.heard.logger, causes=()
+            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=self.world.captured.logger, causes=()
         )
         self.world.store.trouble.before = self.fail_once
         with self.assertRaises(Unavailable):
@@ -755,7 +755,7 @@ class Passes(SettlerTestCase):
         for _ in range(3):
             self.world.reconcile()
         self.assertEqual([self.world.known(each).status for each in ("g1", "g3")], [Status.STOPPED] * 2)
-        self.assertEqual(self.world.heard.messages.count("work on a game failed, the others go on"), 2)
+        self.assertEqual(self.world.captured.messages.count("work on a game failed, the others go on"), 2)
         self.world.drift_scan.check_finished()
 
     def test_containers_with_odd_labels_are_strays_of_bounded_length_and_the_pass_goes_on(self) -> None:
@@ -770,7 +770,7 @@ class Passes(SettlerTestCase):
         self.world.reconcile()
         self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assertEqual(len(self.world.strays.known), len(odd))
-        for record in self.world.heard.records:
+        for record in self.world.captured.records:
             self.assertLess(len(str(vars(record))), 4000)
 
     def test_of_too_many_strays_the_number_is_reported(self) -> None:
@@ -778,7 +778,7 @@ class Passes(SettlerTestCase):
             for number in range(5):
                 self.world.strays.report(Stray("g9", f"odd{number}", "odd", "is odd"))
         self.assertEqual(len(self.world.strays.known), 2)
-        self.assertEqual(sum("more containers disagree" in message for message in self.world.heard.messages), 1)
+        self.assertEqual(sum("more containers disagree" in message for message in self.world.captured.messages), 1)
 
     def test_the_first_pass_that_finds_docker_away_is_made_up_for(self) -> None:
         self.world.docker.available = False

@@ -9,7 +9,7 @@ from unittest import mock
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
 from rtmanager.operations import troubles
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.reconcile import queue as queue_module
@@ -47,12 +47,12 @@ class AttentionTest(unittest.TestCase):
         self.addCleanup(pause.stop)
         self.looks = Looks()
         self.rooms: list[int] = []
-        self.heard = Heard()
-        self.status = WorkerStatus("attention", self.heard.logger)
-        self.failures = GameFailures(self.heard.logger, status=lambda _: self.status)
+        self.captured = LogCapture()
+        self.status = WorkerStatus("attention", self.captured.logger)
+        self.failures = GameFailures(self.captured.logger, status=lambda _: self.status)
         self.reconcile_queue = ReconcileQueue(
             self.looks.settle,
-            logger=self.heard.logger,
+            logger=self.captured.logger,
             failures=self.failures,
             threads=4,
             status=self.status,
@@ -81,20 +81,20 @@ class AttentionTest(unittest.TestCase):
         with mock.patch.object(troubles, "WAITS_REPORTED_AFTER_S", 0.0):
             self.looks.answers["g1"] = [Unavailable("postgres", "statement timeout") for _ in range(1000)]
             self.reconcile_queue.add("g1")
-            wait_until(lambda: "games to reconcile wait for postgres" in self.heard.messages)
+            wait_until(lambda: "games to reconcile wait for postgres" in self.captured.messages)
             self.assertIn("game g1 has waited for ", self.reconcile_queue.store_waits.problem())
             self.reconcile_queue.add("g2")
             wait_until(lambda: "g2" in self.looks.games)
             self.assertNotEqual(self.reconcile_queue.store_waits.problem(), "")
             self.looks.answers.clear()
             wait_until(lambda: self.reconcile_queue.store_waits.problem() == "")
-        told = [message for message in self.heard.messages if "postgres" in message]
+        told = [message for message in self.captured.messages if "postgres" in message]
         self.assertEqual(told, ["games to reconcile wait for postgres", "games to reconcile wait for postgres no more"])
 
     def test_a_defect_is_logged_and_ends_the_look(self) -> None:
         self.looks.answers["g1"] = [ValueError("a defect")]
         self.reconcile_queue.add("g1")
-        wait_until(lambda: "work on a game failed, the others go on" in self.heard.messages)
+        wait_until(lambda: "work on a game failed, the others go on" in self.captured.messages)
         self.reconcile_queue.add("g1")
         wait_until(lambda: len(self.looks.seen) == 2)
 

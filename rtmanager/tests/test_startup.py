@@ -12,7 +12,7 @@ from rtmanager.bootstrap import startup
 from rtmanager.bootstrap.dependencies import Check
 from rtmanager.bootstrap.startup import Startup, StartupFailed
 from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 
 SYSTEMS = {"postgres": "PostgreSQL", "redis": "Redis", "docker": "Docker", "state root": "file system"}
 WAITS, ANSWERS = "dependency does not answer, the start waits for it", "dependency answers, the start goes on"
@@ -24,7 +24,7 @@ def silence(name: str = "redis") -> Unavailable:
 
 class StartupTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.asked: list[str] = []
         patched = mock.patch.object(startup, "PAUSE_S", 0.01)
         patched.start()
@@ -45,10 +45,10 @@ class StartupTest(unittest.TestCase):
         return Check(name, SYSTEMS[name], ask, f"start {name}")
 
     def start(self, checks: Sequence[Check], wait_s: float = 60.0) -> None:
-        Startup(wait_s, self.heard.logger).run(checks)
+        Startup(wait_s, self.captured.logger).run(checks)
 
     def told(self) -> list[tuple[str, str]]:
-        return [(record.getMessage(), record.__dict__["dependency"]) for record in self.heard.records]
+        return [(record.getMessage(), record.__dict__["dependency"]) for record in self.captured.records]
 
     def test_when_all_answer_nothing_is_logged(self) -> None:
         self.start([self.check(name) for name in SYSTEMS])
@@ -84,7 +84,7 @@ class StartupTest(unittest.TestCase):
 
     def test_a_redis_that_takes_no_writes_is_no_reason_to_wait(self) -> None:
         self.start([self.check("redis", WritesRefused("it is full", "make room"))])
-        self.assertEqual(self.heard.messages, ["redis takes no writes, waiting for it"])
+        self.assertEqual(self.captured.messages, ["redis takes no writes, waiting for it"])
 
 
 class RefusalsTest(unittest.TestCase):

@@ -23,7 +23,7 @@ from rtmanager.adapters.state_root import MIN_INODES
 from rtmanager.domain.errors import InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.domain.game import check_game_id
 from rtmanager.ports.runtime import StateDirectoryInvalid, StateRootUnfit
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.tests.operating import wait_until
 from rtmanager.workers.state_root import StateRootWatch
 
@@ -443,10 +443,10 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         self.assertEqual(list(self.root.iterdir()), [])
 
     def test_a_watch_logs_each_change_once(self) -> None:
-        heard = Heard()
-        watch = StateRootWatch(self.directories.check_root, heard.logger)
+        captured = LogCapture()
+        watch = StateRootWatch(self.directories.check_root, captured.logger)
         for free, usable in ((1 << 20, True), (0, False), (0, False), (1 << 20, True)):
             with self.has(f_bavail=free):
                 self.assertFalse(watch.step())
             self.assertEqual(watch.usable, usable)
-        self.assertEqual([record.levelname for record in heard.records], ["ERROR", "INFO"])
+        self.assertEqual([record.levelname for record in captured.records], ["ERROR", "INFO"])

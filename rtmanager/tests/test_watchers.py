@@ -30,7 +30,7 @@ from rtmanager.ports.watching import (
     UnreadableEvent,
     WriteResult,
 )
-from rtmanager.tests.making import NETWORK, Heard, quiet, record, request, view
+from rtmanager.tests.making import NETWORK, LogCapture, quiet, record, request, view
 from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import Prober
@@ -72,13 +72,13 @@ class ListenerTest(unittest.TestCase):
         self.feed = Feed()
         self.reconcile_queue = LooksAtOnce(lambda _game_id, _hint: True)
         self.passes: list[str] = []
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.signals = SignalMemory()
         self.listener = EventListener(
             self.feed,
             self.reconcile_queue,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
-            logger=self.heard.logger,
+            logger=self.captured.logger,
             present_run=self.present_run,
             signals=self.signals,
         )
@@ -92,18 +92,18 @@ class ListenerTest(unittest.TestCase):
             raise Unavailable("docker", "connection refused")
         return self.began
 
-    def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[ReconcileHint, float]]:
+    def deliver(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[ReconcileHint, float]]:
         """The games that these events queue, with their hints and delays in seconds."""
         self.feed.events = list(events)
         self.listener.step()
         return self.reconcile_queue.named
 
     def test_a_death_is_looked_at_at_once(self) -> None:
-        hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
+        hint, delay_s = self.deliver(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.source, hint.containers, delay_s), (HealthSource.DOCKER_EVENT, {"c-1"}, 0))
 
     def test_so_is_a_kill_by_hand(self) -> None:
-        named = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))
+        named = self.deliver(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].signalled), (0, {"c-1"}))
 
     def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
@@ -120,23 +120,23 @@ class ListenerTest(unittest.TestCase):
             self.setUp()
             self.began = run
             kill = _event(ContainerEventKind.KILL, signal="15", time_ns=time_ns)
-            self.hear(kill, _event(ContainerEventKind.DIE, time_ns=time_ns))
+            self.deliver(kill, _event(ContainerEventKind.DIE, time_ns=time_ns))
             self.assertEqual(self.signals.sender(_ended(time_ns)), sender, run)
 
     def test_a_signal_explains_no_end_after_the_death_that_followed_it(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1), _event(ContainerEventKind.DIE, time_ns=2))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1), _event(ContainerEventKind.DIE, time_ns=2))
         self.assertEqual(self.signals.sender(_ended(2)), Sender.PERSON)
         self.assertIsNone(self.signals.sender(_ended(20 * 10**9)), "a person started it again")
         self.began = None
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=20 * 10**9))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=20 * 10**9))
         self.assertEqual(self.signals.sender(_ended(20 * 10**9)), Sender.RUNTIME)
 
     def test_a_persons_stop_is_undecided_until_its_end_is_decided_on(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
         self.assertEqual(self.signals.undecided(60), {}, "it lives")
-        self.hear(_event(ContainerEventKind.DIE, time_ns=2))
+        self.deliver(_event(ContainerEventKind.DIE, time_ns=2))
         self.assertEqual(self.signals.undecided(60), {"g1": "c-1"})
         self.assertEqual(self.signals.undecided(-1), {}, "a pass has decided on what died long ago")
         self.signals.sender(_ended(2))
@@ -144,9 +144,9 @@ class ListenerTest(unittest.TestCase):
 
     def test_a_runtime_that_goes_down_does_not_take_over_a_persons_stop_under_way(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
         self.began = None
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=5), _event(ContainerEventKind.DIE, time_ns=6))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=5), _event(ContainerEventKind.DIE, time_ns=6))
         self.assertEqual(self.signals.sender(_ended(6)), Sender.PERSON)
 
     def test_a_signal_that_is_no_stop_explains_an_end_for_the_usual_grace_only(self) -> None:
@@ -162,27 +162,27 @@ class ListenerTest(unittest.TestCase):
             with self.subTest(signal=signal, after_s=after_s):
                 self.signals = SignalMemory()
                 self.listener._signals = self.signals
-                self.hear(_event(ContainerEventKind.KILL, signal=signal, signal_is_label=hidden))
+                self.deliver(_event(ContainerEventKind.KILL, signal=signal, signal_is_label=hidden))
                 ended = after_s * 10**9
                 self.assertEqual(self.signals.sender(_ended(ended)), Sender.PERSON if explained else None)
                 self.reconcile_queue.named.clear()
-                hint, _ = self.hear(_event(ContainerEventKind.DIE, time_ns=ended, signal_is_label=hidden))["g1"]
+                hint, _ = self.deliver(_event(ContainerEventKind.DIE, time_ns=ended, signal_is_label=hidden))["g1"]
                 self.assertEqual(hint.signalled, {"c-1"} if explained else frozenset())
 
     def test_a_reload_does_not_shorten_a_stop_under_way(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(*(_event(ContainerEventKind.KILL, signal=signal) for signal in ("15", "1")))
+        self.deliver(*(_event(ContainerEventKind.KILL, signal=signal) for signal in ("15", "1")))
         self.assertEqual(self.signals.sender(_ended(200 * 10**9)), Sender.PERSON)
 
     def test_a_stop_under_way_outlasts_the_time_that_the_runtime_is_away(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         self.enterContext(mock.patch.object(signals_module, "monotonic", clock))
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
         clock.return_value, self.feed.breaks = 10.0, True
-        self.assertRaises(Unavailable, self.hear)
+        self.assertRaises(Unavailable, self.deliver)
         clock.return_value, self.feed.breaks = 3610.0, False
-        self.hear()
+        self.deliver()
         self.assertEqual(self.signals.sender(_ended(3609 * 10**9)), Sender.PERSON)
         self.assertIsNone(self.signals.sender(_ended(4000 * 10**9)), "it survived the signal")
 
@@ -191,45 +191,45 @@ class ListenerTest(unittest.TestCase):
             with self.subTest(sender):
                 self.setUp()
                 self.began = RuntimeRun(began) if began else None
-                self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+                self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
                 self.feed.breaks = True
-                self.assertRaises(Unavailable, self.hear, _event(ContainerEventKind.DIE, time_ns=2))
+                self.assertRaises(Unavailable, self.deliver, _event(ContainerEventKind.DIE, time_ns=2))
                 self.assertEqual(self.signals.sender(_ended(2)), sender)
 
     def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
         self.began = None
-        self.hear(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
+        self.deliver(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
         self.assertEqual(self.asked, 1)
 
     def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
-        named = self.hear(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))
+        named = self.deliver(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].signalled), (RESTART_GRACE_S, {"c-1"}))
 
     def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
         for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
             self.reconcile_queue.named.clear()
-            self.hear(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
-            named = self.hear(_event(ContainerEventKind.DIE, time_ns=died_ns))
+            self.deliver(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
+            named = self.deliver(_event(ContainerEventKind.DIE, time_ns=died_ns))
             self.assertEqual((named["g1"][1], named["g1"][0].signalled), (0, frozenset()), signal)
 
     def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
-        self.assertIn("g1", self.hear(_event(ContainerEventKind.DESTROY)))
+        self.assertIn("g1", self.deliver(_event(ContainerEventKind.DESTROY)))
 
     def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
-        hint, _ = self.hear(_event(ContainerEventKind.OOM, time_ns=77))["g1"]
+        hint, _ = self.deliver(_event(ContainerEventKind.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
 
     def test_memory_that_runs_out_all_the_time_is_counted_in_the_log(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         for now in (0, 1, 2, 61, 62, 121, 122):
             clock.return_value = now
-            self.hear(_event(ContainerEventKind.OOM, time_ns=now + 1))
-        lines = [record.times for record in self.heard.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
+            self.deliver(_event(ContainerEventKind.OOM, time_ns=now + 1))
+        lines = [record.times for record in self.captured.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
         self.assertEqual(lines, [3, 2])
 
     def test_exits_that_passes_alone_find_while_the_feed_is_connected_say_that_no_events_arrive(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
-        self.hear(_event(ContainerEventKind.DIE))
+        self.deliver(_event(ContainerEventKind.DIE))
         clock.return_value = 60.0
         of_no_weight = (("c-1", 30.0), ("c-2", 2.0), ("c-2", 61.0))  # already received, too recent, before the connect
         for container_id, ended_ago_s in (*of_no_weight, ("c-2", 30.0), ("c-3", 30.0)):
@@ -237,53 +237,53 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual(self.listener.problem(), "")
         self.listener.exit_found("c-4", 30.0)
         self.assertIn("no events arrive, 3 exits", self.listener.problem())
-        self.hear(_event(ContainerEventKind.DIE))
+        self.deliver(_event(ContainerEventKind.DIE))
         self.assertEqual(self.listener.problem(), "")
-        self.assertEqual(self.heard.messages.count("no events arrive"), 1)
+        self.assertEqual(self.captured.messages.count("no events arrive"), 1)
 
     def test_exits_after_a_break_of_the_feed_are_no_missed_events(self) -> None:
-        self.hear()
+        self.deliver()
         self.feed.breaks = True
-        self.assertRaises(Unavailable, self.hear)
+        self.assertRaises(Unavailable, self.deliver)
         for number in range(3):
             self.listener.exit_found(f"c-{number}", 30.0)
         self.assertEqual(self.listener.problem(), "")
 
     def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
-        hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
+        hint, delay_s = self.deliver(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.unexplained, delay_s), ({"c-1"}, 0))
         self.reconcile_queue.named.clear()
-        hint, _ = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))["g1"]
+        hint, _ = self.deliver(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))["g1"]
         self.assertEqual(hint.unexplained, frozenset())
 
     def test_a_label_that_hides_the_signal_makes_every_signal_one_to_end(self) -> None:
         for signal in ("28", "9", "15", "no signal at all"):
             self.reconcile_queue.named.clear()
             died = _event(ContainerEventKind.DIE, signal_is_label=True)
-            named = self.hear(_event(ContainerEventKind.KILL, signal=signal), died)
+            named = self.deliver(_event(ContainerEventKind.KILL, signal=signal), died)
             self.assertEqual((named["g1"][1], named["g1"][0].signalled), (RESTART_GRACE_S, {"c-1"}), signal)
         self.reconcile_queue.named.clear()
         self.assertEqual(
-            self.hear(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].signalled, frozenset()
+            self.deliver(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].signalled, frozenset()
         )
 
     def test_what_cannot_be_a_games_id_is_left_to_a_pass(self) -> None:
         events = [_event(ContainerEventKind.DIE, game_id=game_id) for game_id in ("a\ufffdb", "../x", "", "x" * 600)]
-        self.assertEqual(self.hear(*events), {})
+        self.assertEqual(self.deliver(*events), {})
 
     def test_after_events_that_cannot_be_read_a_pass_follows_and_not_one_for_each(self) -> None:
         unreadable = UnreadableEvent("no JSON")
-        self.assertIn("g1", self.hear(unreadable, _event(ContainerEventKind.DIE), unreadable, unreadable))
+        self.assertIn("g1", self.deliver(unreadable, _event(ContainerEventKind.DIE), unreadable, unreadable))
         self.assertEqual(self.passes, ["pass"])
-        self.hear()
+        self.deliver()
         self.assertEqual(self.passes, ["pass"], "the pause is not over")
         with mock.patch.object(events_module, "UNREADABLE_PAUSE_S", 0.0):
-            self.hear()
-            self.hear()
+            self.deliver()
+            self.deliver()
         self.assertEqual(self.passes, ["pass", "pass"], "one more for those after the first")
 
     def test_after_a_break_of_any_kind_a_pass_is_made_once(self) -> None:
-        self.hear()
+        self.deliver()
         self.assertEqual(self.passes, [], "the first one comes before")
         self.feed.breaks = True
         self.assertRaises(Unavailable, self.listener.step)
@@ -291,8 +291,8 @@ class ListenerTest(unittest.TestCase):
         self.assertRaises(Unavailable, self.listener.step)
         self.assertEqual(self.passes, [])
         self.feed.reachable = True
-        self.hear()
-        self.hear()
+        self.deliver()
+        self.deliver()
         self.assertEqual(self.passes, ["pass"])
 
 
@@ -652,7 +652,7 @@ class NamesakeTest(WatcherTestCase):
             self.assertIsNone(self.world.record("Match7"))
             self.assertIn("the name of game match7", self.world.strays.known[named.container_id].reason)
         reported = "container disagrees with the records and is left alone"
-        self.assertEqual(self.world.heard.messages.count(reported), 1)
+        self.assertEqual(self.world.captured.messages.count(reported), 1)
         self.world.store.put_record(record("match7", Status.REMOVED))
         self.world.reconcile()
         self.assertIs(self.world.known("Match7").status, Status.RUNNING)

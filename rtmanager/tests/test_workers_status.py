@@ -7,7 +7,7 @@ import unittest
 from collections import Counter
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.workers.status import LONGEST_SILENCE_S, MOST_DEFECTS, Workers, WorkerStatus, worker_of
 
 
@@ -29,9 +29,9 @@ def raised(error: BaseException) -> BaseException:
 class StatusTestCase(unittest.TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.counts: Counter[str] = Counter()
-        self.status = WorkerStatus("probe", self.heard.logger, counted=self.count, stuck_s=60, clock=self.clock)
+        self.status = WorkerStatus("probe", self.captured.logger, counted=self.count, stuck_s=60, clock=self.clock)
 
     def count(self, name: str) -> None:
         self.counts[name] += 1
@@ -44,7 +44,7 @@ class FailingTest(StatusTestCase):
     def test_one_failure_is_counted_and_logged_and_no_reason_to_be_not_ready(self) -> None:
         self.assertTrue(self.defect())
         self.assertEqual((self.status.problem(), self.counts["probe"]), ("", 1))
-        (record,) = self.heard.records
+        (record,) = self.captured.records
         self.assertEqual((vars(record)["worker"], vars(record)["failures"]), ("probe", 1))
         self.assertTrue(record.exc_info)
 
@@ -145,19 +145,19 @@ class SparseTest(StatusTestCase):
             if self.defect():
                 logged.append(second)
         self.assertEqual(logged, [0, 60, 180, 420, 900, 1860, 3780, 7380, 10980])
-        self.assertEqual([vars(each)["unlogged_before"] for each in self.heard.records][:3], [0, 29, 59])
+        self.assertEqual([vars(each)["unlogged_before"] for each in self.captured.records][:3], [0, 29, 59])
         self.assertEqual(self.counts["probe"], 7200)
 
     def test_a_success_in_between_is_no_reason_to_log_it_again(self) -> None:
         for _ in range(100):
             self.defect()
             self.status.succeeded()
-        self.assertEqual(len(self.heard.records), 1)
+        self.assertEqual(len(self.captured.records), 1)
 
     def test_texts_that_differ_each_time_are_the_same_defect(self) -> None:
         for number in range(100):
             self.defect(TypeError(f"at {number:#x}"))
-        self.assertEqual(len(self.heard.records), 1)
+        self.assertEqual(len(self.captured.records), 1)
 
     def test_another_kind_or_another_place_is_another_defect(self) -> None:
         self.defect(TypeError())
@@ -166,14 +166,14 @@ class SparseTest(StatusTestCase):
             raise TypeError
         except TypeError as error:
             self.status.failed(error)
-        self.assertEqual(len(self.heard.records), 3)
+        self.assertEqual(len(self.captured.records), 3)
 
     def test_one_that_was_not_seen_for_long_is_logged_as_new(self) -> None:
         self.defect()
         self.defect()
         self.clock.now += LONGEST_SILENCE_S + 61
         self.assertTrue(self.defect())
-        self.assertEqual(vars(self.heard.records[1])["unlogged_before"], 0)
+        self.assertEqual(vars(self.captured.records[1])["unlogged_before"], 0)
 
     def test_the_defects_that_are_remembered_are_bounded(self) -> None:
         for number in range(10 * MOST_DEFECTS):
@@ -184,7 +184,7 @@ class SparseTest(StatusTestCase):
 class WorkersTest(unittest.TestCase):
     def setUp(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.workers = Workers(Heard().logger, self.count)
+        self.workers = Workers(LogCapture().logger, self.count)
 
     def count(self, name: str, by: float) -> None:
         self.counts[name] += int(by)

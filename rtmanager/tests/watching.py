@@ -69,7 +69,7 @@ class WatchedWorld(World):
     def watch(self) -> None:
         """Create the watching objects anew, over the present state of the world."""
         self.placement = Placement(NETWORK, self.directories.path_of)
-        self.strays = StrayRegistry(self.heard.logger)
+        self.strays = StrayRegistry(self.captured.logger)
         self.sightings = RunSightings()
         self.findings = MemoryFindings(self.store, self.owner)
         self.game_reconciler = GameReconciler(
@@ -81,7 +81,7 @@ class WatchedWorld(World):
             clock=self.clock,
             written=self.told.append,
             later=lambda game_id, hint, delay_s: self.reconcile_queue.add(game_id, hint, delay_s=delay_s),
-            logger=self.heard.logger,
+            logger=self.captured.logger,
             restarts=self.restarts,
             after_outages=self.after_outages,
             sightings=self.sightings,
@@ -95,7 +95,7 @@ class WatchedWorld(World):
             sightings=self.sightings,
             placement=self.placement,
             clock=self.clock,
-            logger=self.heard.logger,
+            logger=self.captured.logger,
         )
 
     def reconcile(self) -> None:

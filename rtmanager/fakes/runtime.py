@@ -449,9 +449,9 @@ class FakeRuntime:
         self._refusals[method] = (meant, times - 1)
         if times <= 1:
             del self._refusals[method]
-        text = f"the runtime in memory was told to refuse {method}"
+        text = f"the runtime in memory was set to refuse {method}"
         if meant is Meant.TEMPORARY:
-            found = TemporaryAnswer("docker", text, answer=f"{method}: told", code=_CODES.get(method, _OTHER_CODE))
+            found = TemporaryAnswer("docker", text, answer=f"{method}: set", code=_CODES.get(method, _OTHER_CODE))
             found.untouched = method not in CHANGING
             raise found
         raise _REFUSED.get(method, _final)(text)

@@ -61,8 +61,8 @@ def alarm(kind: AlarmKind = AlarmKind.INSPECT, container_id: str = CONTAINER, **
 def raising(raised: Alarm | None = None, seen: RuntimeRecord = RUNNING) -> Finding:
     """A finding that raises an alarm and changes no record."""
     raised = raised or alarm()
-    told = event(EventType.INSPECT_UNHEALTHY, container_id=raised.container_id, details=raised.details)
-    return Finding("g1", seen, "in trouble", health=(told,), raises=raised)
+    published = event(EventType.INSPECT_UNHEALTHY, container_id=raised.container_id, details=raised.details)
+    return Finding("g1", seen, "in trouble", health=(published,), raises=raised)
 
 
 def calming(kind: AlarmKind = AlarmKind.INSPECT, seen: RuntimeRecord = RUNNING, **changes: Any) -> Finding:
@@ -73,10 +73,10 @@ def calming(kind: AlarmKind = AlarmKind.INSPECT, seen: RuntimeRecord = RUNNING, 
 def crashed(game_id: str = "g1", restart_at: datetime | None = None, **changes: Any) -> Finding:
     """A finding that the container of a running game has ended by itself."""
     seen = record(game_id)
-    told = replace(event(EventType.CONTAINER_EXITED, container_id=f"c-{game_id}"), game_id=game_id)
+    published = replace(event(EventType.CONTAINER_EXITED, container_id=f"c-{game_id}"), game_id=game_id)
     values = {
         "new": seen.stopped(LATER),
-        "health": (told,),
+        "health": (published,),
         "last_exit": LastExit(f"c-{game_id}", 139, False, NOW, "no more turns\n"),
         "restart_at": restart_at,
     }
@@ -350,7 +350,7 @@ class AlarmsContract(WatchedStoreContract):
         for other in others:
             with self.subTest(status=other.status, container=other.container_id):
                 self.write(raising())
-                self.write(Finding("g1", RUNNING, "told meanwhile", health=(other,)))
+                self.write(Finding("g1", RUNNING, "published meanwhile", health=(other,)))
                 self.assertEqual(self.restored(), (other.container_id, other.status, other.source, other.details))
 
 
@@ -668,7 +668,7 @@ class RestartsContract(WatchedStoreContract):
     def test_a_finding_that_changes_no_record_leaves_it_as_it_is(self) -> None:
         self.crash()
         stopped = RUNNING.stopped(LATER)
-        self.write(Finding("g1", stopped, "told", health=(event(EventType.CONTAINER_OOM),)))
+        self.write(Finding("g1", stopped, "published", health=(event(EventType.CONTAINER_OOM),)))
         self.assertEqual(self.health().restart_due_at, LATER)
 
     def test_a_later_crash_takes_the_place_of_an_earlier_one(self) -> None:
@@ -782,8 +782,8 @@ class HistoriesContract(WatchedStoreContract):
     def test_the_last_observation_is_told_whole(self) -> None:
         self.store.put_record(RUNNING)
         details = {"exit_code": 137, "deep": {"of": [1, None, "é€"]}}
-        told = event(EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, occurred_at=LATER, details=details)
-        self.write(Finding("g1", RUNNING, "told", health=(told,)))
+        published = event(EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, occurred_at=LATER, details=details)
+        self.write(Finding("g1", RUNNING, "published", health=(published,)))
         snapshot = Snapshot(CONTAINER, HealthStatus.OOM, HealthSource.DOCKER_EVENT, details, LATER)
         self.assertEqual(self.health(), HealthReport(snapshot))
         self.assertEqual(self.health("g2"), HealthReport())

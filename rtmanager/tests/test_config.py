@@ -289,7 +289,7 @@ class SecretsTest(ConfigTestCase):
                 self.assertNotIn("S3cret", fault)
 
     def test_a_dsn_by_which_no_connection_can_be_made_is_a_fault_with_its_reason(self) -> None:
-        for parameters, told in (
+        for parameters, expected in (
             ("port=1,2", "could not match 2 port numbers to 1 hosts"),
             ("port=99999", "a port is not from 1 to 65535"),
             ("port=" + "9" * 5000, "a port is not from 1 to 65535"),
@@ -310,7 +310,7 @@ class SecretsTest(ConfigTestCase):
             with self.subTest(parameters), mock.patch("socket.getaddrinfo", wraps=_numeric_only):
                 dsn = f"host=db password=S3cret {parameters}"
                 (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": dsn})
-                self.assertIn(told, fault)
+                self.assertIn(expected, fault)
                 self.assertNotIn("S3cret", fault)
 
     def test_a_dsn_whose_server_may_be_away_is_no_fault(self) -> None:
@@ -350,13 +350,13 @@ class SecretsTest(ConfigTestCase):
         self.assertIn("could not match 2 port numbers to 1 hosts", fault)
 
     def test_a_variable_of_libpq_by_which_no_connection_can_be_made_is_named(self) -> None:
-        for name, told in {
+        for name, expected in {
             "PGSERVICE": 'definition of service "no"',
             "PGSSLMODE": 'invalid sslmode value: "no"',
         }.items():
             with self.subTest(name), mock.patch.dict("os.environ", {name: "no", "PGPASSWORD": "S3cret"}):
                 (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "host=h"})
-                self.assertRegex(fault, f"{told}.*; .*{name}.* of the environment counts too")
+                self.assertRegex(fault, f"{expected}.*; .*{name}.* of the environment counts too")
                 self.assertNotIn("S3cret", fault)
 
     def test_a_password_that_libpq_reads_though_it_is_not_escaped_is_no_fault(self) -> None:

@@ -92,12 +92,12 @@ class DockerEventsTest(unittest.TestCase):
 
     def received(self, *lines: bytes) -> list[ContainerEvent]:
         """The events from a stream of these lines, all of which must be readable."""
-        found = self.told(*lines)
+        found = self.items(*lines)
         events = [event for event in found if isinstance(event, ContainerEvent)]
         self.assertEqual(events, found)
         return events
 
-    def told(self, *lines: bytes) -> list[ContainerEvent | UnreadableEvent]:
+    def items(self, *lines: bytes) -> list[ContainerEvent | UnreadableEvent]:
         """All items from a stream of these lines."""
         stream = self.connected()
         for each in lines:
@@ -304,14 +304,14 @@ class DockerEventsTest(unittest.TestCase):
             line(Actor={"ID": "../c1", "Attributes": {"com.galaxy.game_id": "g1"}}),
             line(Action=None),
         )
-        found = self.told(*bad, line())
+        found = self.items(*bad, line())
         self.assertEqual([type(each) for each in found], [UnreadableEvent] * len(bad) + [ContainerEvent])
         self.assertLess(max(len(each.why) for each in found if isinstance(each, UnreadableEvent)), 200)
 
     def test_a_line_without_an_end_is_given_up_and_what_follows_it_is_heard(self) -> None:
         with mock.patch.object(skim, "LONGEST_REDUCED", 1 << 17):
             endless = (b"1," * 50_000 for _ in range(10))
-            found = self.told(*endless, b"\n", line())
+            found = self.items(*endless, b"\n", line())
         self.assertEqual([type(each) for each in found], [UnreadableEvent, ContainerEvent])
 
     def test_an_event_with_megabytes_of_labels_is_an_event(self) -> None:

@@ -152,9 +152,9 @@ class BoundsTest(unittest.TestCase):
             "more": {"deep": [self.LONG]},
         }
         event = HealthEvent("g1", "c1", EventType.PROBE_FAILED, HealthSource.PROBE, NOW, details)
-        told = json.loads(health_message(event).fields["details"])
-        self.assertEqual((told["last_status"], told["consecutive_failures"]), (None, 3))
-        self.assertLess(len(told["last_error"]) + len(told["more"]["deep"][0]), 10_000)
+        published = json.loads(health_message(event).fields["details"])
+        self.assertEqual((published["last_status"], published["consecutive_failures"]), (None, 3))
+        self.assertLess(len(published["last_error"]) + len(published["more"]["deep"][0]), 10_000)
 
 
 class SummaryTest(unittest.TestCase):

@@ -35,7 +35,7 @@ class Instance:
     def __init__(self, world: World, owner: int = 1, slots: int = 8, operator: OperationRunner | None = None) -> None:
         self._world = world
         self.completions = CompletionNotifier()
-        self.told = Wake()
+        self.messages_due = Wake()
         self.queue: OperationQueue = world.store.queue(owner)
         self.executor = Executor(
             self.queue,
@@ -43,7 +43,7 @@ class Instance:
             self.completions,
             slots=slots,
             wake=Wake(),
-            messages_due=self.told,
+            messages_due=self.messages_due,
             logger=world.captured.logger,
         )
 
@@ -221,7 +221,7 @@ class ParallelTest(ExecutorTestCase):
         self.assertEqual(
             self.one.completions.wait(operation_id, PATIENCE_S), OperationResult(Outcome.SUCCESS, None, "")
         )
-        self.assertTrue(self.one.told._event.is_set())
+        self.assertTrue(self.one.messages_due._event.is_set())
 
 
 class DependencyTest(ExecutorTestCase):

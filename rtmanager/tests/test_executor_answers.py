@@ -52,7 +52,7 @@ class AnswersTest(ExecutorTestCase):
                 self.try_for(120)
                 self.assertEqual(self.world.results(), [("failure", code)])
                 (result,) = self.world.sent(Stream.JOB_RESULTS)
-                self.assertIn(f"told to refuse {method}", result.fields["error_message"])
+                self.assertIn(f"set to refuse {method}", result.fields["error_message"])
                 self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), intents)
                 self.assert_consistent()
 
@@ -89,7 +89,7 @@ class AnswersTest(ExecutorTestCase):
                     self.try_once()
                 self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
                 (result,) = self.world.sent(Stream.JOB_RESULTS)
-                self.assertIn("told to refuse launch", result.fields["error_message"])
+                self.assertIn("set to refuse launch", result.fields["error_message"])
 
     def test_a_long_outage_between_two_answers_does_not_count(self) -> None:
         self.accept(job(START, 1))
@@ -184,7 +184,7 @@ class AnswersTest(ExecutorTestCase):
                 self.one.once()
                 self.assertEqual(self.world.results(), [("failure", code)])
                 (result,) = self.world.sent(Stream.JOB_RESULTS)
-                self.assertIn(f"told to refuse {method}", result.fields["error_message"])
+                self.assertIn(f"set to refuse {method}", result.fields["error_message"])
 
     def test_what_docker_calls_malformed_is_a_start_that_is_configured_badly(self) -> None:
         for method, error in (("request_image", ImageRefInvalid("odd")), ("launch", LaunchInvalid("odd"))):
@@ -210,7 +210,7 @@ class AnswersTest(ExecutorTestCase):
         operation_id = self.one.queue.submit(request("g1"))
         self.one.once()
         self.world.docker.obey("launch")
-        with self.assertRaisesRegex(Unavailable, "told to refuse launch"):
+        with self.assertRaisesRegex(Unavailable, "set to refuse launch"):
             self.one.completions.wait(operation_id, 0)
 
 

@@ -102,8 +102,8 @@ class RepeatedTest(unittest.TestCase):
 
     def test_it_is_logged_once_an_hour_with_the_number_of_failures(self) -> None:
         self.fail_again(4 * 60 * 3)
-        told = [vars(record)["failures"] for record in self.captured.records]
-        self.assertEqual(told, [1, 241, 481])
+        logged = [vars(record)["failures"] for record in self.captured.records]
+        self.assertEqual(logged, [1, 241, 481])
 
 
 class PassesTest(unittest.TestCase):

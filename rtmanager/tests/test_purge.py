@@ -163,9 +163,9 @@ class PurgeTest(StreamsTestCase):
         for _ in range(3):
             while purge.step():
                 pass
-        told = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
-        self.assertEqual(len(told), 1)
-        self.assertIn("'audit'", told[0].__dict__["error"])
+        logged = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
+        self.assertEqual(len(logged), 1)
+        self.assertIn("'audit'", logged[0].__dict__["error"])
 
     def test_a_user_without_the_right_is_told_which(self) -> None:
         self.streams.add(START, start_fields("g1"))
@@ -173,8 +173,8 @@ class PurgeTest(StreamsTestCase):
         with mock.patch.object(self.streams, "trim", return_value=Trimmed(refused="NOPERM")):
             self.days(100)
             self.assertEqual(self.whole_pass(), {}, "what may still be in the stream is remembered")
-        (told,) = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
-        self.assertIn("+xpending +xtrim", told.__dict__["error"])
+        (logged,) = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
+        self.assertIn("+xpending +xtrim", logged.__dict__["error"])
 
     def test_nothing_is_done_twice_whatever_redis_gives_again_after_the_deletion(self) -> None:
         for seed in range(40):

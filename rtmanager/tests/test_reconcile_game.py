@@ -363,7 +363,7 @@ class OutOfMemory(SettlerTestCase):
             self.world.clock.advance(120)
             now = self.world.clock()
             self.settle(self.hint(round(now.timestamp() + ahead_s) * 10**9))
-            self.assertEqual(self.world.told[-1].health[0].occurred_at, now)
+            self.assertEqual(self.world.written[-1].health[0].occurred_at, now)
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
 
     def test_with_the_death_that_follows_both_are_told_in_their_order(self) -> None:

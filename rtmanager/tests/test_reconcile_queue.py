@@ -88,8 +88,10 @@ class AttentionTest(unittest.TestCase):
             self.assertNotEqual(self.reconcile_queue.store_waits.problem(), "")
             self.looks.answers.clear()
             wait_until(lambda: self.reconcile_queue.store_waits.problem() == "")
-        told = [message for message in self.captured.messages if "postgres" in message]
-        self.assertEqual(told, ["games to reconcile wait for postgres", "games to reconcile wait for postgres no more"])
+        logged = [message for message in self.captured.messages if "postgres" in message]
+        self.assertEqual(
+            logged, ["games to reconcile wait for postgres", "games to reconcile wait for postgres no more"]
+        )
 
     def test_a_defect_is_logged_and_ends_the_look(self) -> None:
         self.looks.answers["g1"] = [ValueError("a defect")]

@@ -60,8 +60,8 @@ class Scripted:
 
 
 def hello(version: str, mode: str = "standalone", role: str = "master") -> list[object]:
-    told = [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode()]
-    return [*told, b"role", role.encode(), b"modules", []]
+    fields = [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode()]
+    return [*fields, b"role", role.encode(), b"modules", []]
 
 
 class Rules(unittest.TestCase):
@@ -90,10 +90,10 @@ class Examined(unittest.TestCase):
     def assert_unfit(self, *words: str, **answers: object) -> None:
         with self.assertRaises(RedisUnfit) as caught:
             examine(Scripted(**answers), NAMES, "redis at h:1")
-        told = f"{caught.exception} {caught.exception.remedy}"
-        self.assertEqual(told.splitlines(), [told])
+        text = f"{caught.exception} {caught.exception.remedy}"
+        self.assertEqual(text.splitlines(), [text])
         for word in words:
-            self.assertIn(word, told)
+            self.assertIn(word, text)
 
     def test_one_that_allows_everything_is_taken(self) -> None:
         for version in ("7.0.15", "8.0-rc1", "255.255.255", "7.2.4", "df-1.0"):

@@ -47,23 +47,23 @@ class StartupTest(unittest.TestCase):
     def start(self, checks: Sequence[Check], wait_s: float = 60.0) -> None:
         Startup(wait_s, self.captured.logger).run(checks)
 
-    def told(self) -> list[tuple[str, str]]:
+    def logged(self) -> list[tuple[str, str]]:
         return [(record.getMessage(), record.__dict__["dependency"]) for record in self.captured.records]
 
     def test_when_all_answer_nothing_is_logged(self) -> None:
         self.start([self.check(name) for name in SYSTEMS])
-        self.assertEqual((sorted(self.asked), self.told()), (sorted(SYSTEMS), []))
+        self.assertEqual((sorted(self.asked), self.logged()), (sorted(SYSTEMS), []))
 
     def test_each_that_is_silent_is_asked_again_and_logged_once_when_it_begins_and_when_it_answers(self) -> None:
         self.start([self.check(name, *(silence(name) for _ in range(3))) for name in ("postgres", "redis", "docker")])
         for name in ("postgres", "redis", "docker"):
-            self.assertEqual([what for what, of in self.told() if of == name], [WAITS, ANSWERS])
+            self.assertEqual([what for what, of in self.logged() if of == name], [WAITS, ANSWERS])
             self.assertEqual(self.asked.count(name), 4)
 
     def test_one_that_stays_silent_ends_the_start_with_its_name_and_the_remedy(self) -> None:
         with self.assertRaisesRegex(StartupFailed, "^redis: redis does not answer; remedy: start redis$"):
             self.start([self.check("redis", forever=silence())], wait_s=0.05)
-        self.assertEqual(self.told(), [(WAITS, "redis")])
+        self.assertEqual(self.logged(), [(WAITS, "redis")])
         self.assertGreater(len(self.asked), 1)
 
     def test_what_no_waiting_mends_ends_the_start_at_once_and_is_what_is_named(self) -> None:
@@ -80,7 +80,7 @@ class StartupTest(unittest.TestCase):
     def test_a_wait_too_short_for_a_second_question_is_none(self) -> None:
         with self.assertRaises(StartupFailed):
             self.start([self.check("redis", silence())], wait_s=0.001)
-        self.assertEqual((self.asked, self.told()), (["redis"], []))
+        self.assertEqual((self.asked, self.logged()), (["redis"], []))
 
     def test_a_redis_that_takes_no_writes_is_no_reason_to_wait(self) -> None:
         self.start([self.check("redis", WritesRefused("it is full", "make room"))])

@@ -320,8 +320,8 @@ class AwayTest(unittest.TestCase):
         self.assertFalse(self.away(silence, is_long=False))
         self.assertTrue(self.away(silence, is_long=True))
         unreadable = TemporaryAnswer("docker", "odd", answer="list: unreadable", code=ErrorCode.INTERNAL_ERROR)
-        for told in (unreadable, FinalAnswer("docker", "403"), Unavailable("postgres", "away")):
-            self.assertTrue(self.away(told, is_long=False), told)
+        for error in (unreadable, FinalAnswer("docker", "403"), Unavailable("postgres", "away")):
+            self.assertTrue(self.away(error, is_long=False), error)
 
 
 class InspectorTest(WatcherTestCase):
@@ -339,7 +339,7 @@ class InspectorTest(WatcherTestCase):
             leases=findings,
             runtime=self.world.docker,
             clock=self.world.clock,
-            written=self.world.told.append,
+            written=self.world.written.append,
             period_s=PERIOD_S,
             logger=quiet(),
         )
@@ -513,7 +513,7 @@ class ProberTest(WatcherTestCase):
             probes=self.probes,
             by=lambda: self.by,
             clock=self.world.clock,
-            written=self.world.told.append,
+            written=self.world.written.append,
             period_s=PERIOD_S,
             timeout_s=2,
             threshold=THRESHOLD,

@@ -82,8 +82,8 @@ class LoopTest(unittest.TestCase):
     def test_another_reason_of_the_same_outage_is_reported_too_and_each_once(self) -> None:
         gone, locked = Unavailable("redis", "connection closed"), Unavailable("redis", "wrong password")
         self.run_script(gone, locked, gone, locked, False, gone)
-        told = [vars(record).get("error", "back") for record in self.captured.records]
-        self.assertEqual(told, ["connection closed", "wrong password", "back", "connection closed", "back"])
+        logged = [vars(record).get("error", "back") for record in self.captured.records]
+        self.assertEqual(logged, ["connection closed", "wrong password", "back", "connection closed", "back"])
 
     def test_final_answers_in_a_row_make_the_worker_fail_and_silence_does_not(self) -> None:
         away, refused = Unavailable("redis", "away"), FinalAnswer("redis", "NOPERM")
@@ -181,22 +181,22 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(self.loop.status.problem(), "")
 
     def test_its_status_tells_of_a_defect_that_repeats_until_a_step_succeeds(self) -> None:
-        told: list[str] = []
+        problems: list[str] = []
 
         def step() -> bool:
-            told.append(loop.status.problem())
-            if len(told) < 6:
+            problems.append(loop.status.problem())
+            if len(problems) < 6:
                 raise TypeError("no such thing")
             return False
 
         loop = Loop("test", step, period_s=0.0, logger=self.captured.logger, wake=self.wake)
         loop.start()
-        wait_until(lambda: len(told) > 6)
+        wait_until(lambda: len(problems) > 6)
         loop.close()
-        self.assertEqual(told[:3], ["", "", ""])
-        for words, count in zip(told[3:6], (3, 4, 5), strict=True):
-            self.assertRegex(words, rf"by a defect since 20\S+Z, {count} times in a row: TypeError: no such thing")
-        self.assertEqual(told[6], "")
+        self.assertEqual(problems[:3], ["", "", ""])
+        for problem, count in zip(problems[3:6], (3, 4, 5), strict=True):
+            self.assertRegex(problem, rf"by a defect since 20\S+Z, {count} times in a row: TypeError: no such thing")
+        self.assertEqual(problems[6], "")
 
     def test_an_outage_is_no_defect(self) -> None:
         self.run_script(*[Unavailable("redis", "refused")] * 10)
@@ -217,8 +217,8 @@ class LoopTest(unittest.TestCase):
             loop.start()
             self.assertTrue(entered.wait(PATIENCE_S))
             loop.close()
-        told = ["worker could not be interrupted", "worker does not end, its thread is left"]
-        self.assertEqual(self.captured.messages, told)
+        logged = ["worker could not be interrupted", "worker does not end, its thread is left"]
+        self.assertEqual(self.captured.messages, logged)
 
     def test_a_thread_that_ends_by_itself_is_told(self) -> None:
         with mock.patch.object(Loop, "_guarded_step", side_effect=SystemExit):

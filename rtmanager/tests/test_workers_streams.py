@@ -161,8 +161,8 @@ class IngestTest(StreamsTestCase):
         for _ in range(3):
             self.ingest().step()
         self.assertEqual(sorted(self.refs()), before)
-        told = "entries that were taken over are gone from the database, reading them again"
-        self.assertEqual(self.world.captured.messages.count(told), 1)
+        message = "entries that were taken over are gone from the database, reading them again"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
 
     def test_an_entry_under_an_id_that_was_set_back_is_taken_over(self) -> None:
         first = self.streams.add(START, start_fields())
@@ -173,8 +173,8 @@ class IngestTest(StreamsTestCase):
         for _ in range(3):
             self.ingest().step()
         self.assertEqual(len(self.refs()), 2)
-        told = "the last id of a stream is below what was read, reading all its entries again"
-        self.assertEqual(self.world.captured.messages.count(told), 1)
+        message = "the last id of a stream is below what was read, reading all its entries again"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
 
     def test_a_database_that_knows_nothing_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
         self.streams.add(START, start_fields())
@@ -248,8 +248,8 @@ class RefusedEntriesTest(StreamsTestCase):
         self.assertEqual(len(self.refs()), 1)
         (letter,) = self.world.sent(Stream.DEAD_LETTERS)
         self.assertIn("no such row", letter.fields["reason"])
-        told = "the store refuses the operation of an entry, moved to the dead letters"
-        self.assertEqual(self.world.captured.messages.count(told), 1)
+        message = "the store refuses the operation of an entry, moved to the dead letters"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
         self.assertNotIn("entry names no game, moved to the dead letters", self.world.captured.messages)
 
     def test_when_none_is_taken_all_stay_pending_until_the_store_is_mended(self) -> None:
@@ -578,8 +578,8 @@ class RelayTest(StreamsTestCase):
             self.assertEqual(self.published(), ["1"])
             self.assertEqual(self.relay.unreadable, {7: "job_results"})
             self.assertGreaterEqual(self.refusals.count("job_results"), 2)
-        told = "a row of the outbox is no message and is left out"
-        self.assertEqual(self.world.captured.messages.count(told), 1)
+        message = "a row of the outbox is no message and is left out"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
         self.run_out()
         self.assertEqual(self.relay.unreadable, {})
 

@@ -55,12 +55,12 @@ class LooksAtOnce:
 
 @dataclass
 class WatchedWorld(World):
-    """A world with one watching instance; `told` has the findings that it wrote."""
+    """A world with one watching instance; `written` has the findings that it wrote."""
 
     restarts: RestartPolicy | None = None
     owner: int = 1
     after_outages: bool = False
-    told: list[Finding] = field(default_factory=list)
+    written: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class WatchedWorld(World):
             placement=self.placement,
             strays=self.strays,
             clock=self.clock,
-            written=self.told.append,
+            written=self.written.append,
             later=lambda game_id, hint, delay_s: self.reconcile_queue.add(game_id, hint, delay_s=delay_s),
             logger=self.captured.logger,
             restarts=self.restarts,

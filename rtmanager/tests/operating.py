@@ -85,7 +85,7 @@ class World:
         self.docker.present |= {IMAGE: FakeImage(), IMAGE_2: FakeImage()}
         self.runtime = FailingRuntime(self.docker)
         self.directories = FakeStateDirectories()
-        self.asked: list[str] = []
+        self.lobby_queries: list[str] = []
         self.lost_directories = 0
         self.captured = LogCapture()
         self.operator = self.make_operator(self.runtime.port)
@@ -101,7 +101,7 @@ class World:
             claim_name=self.queue.claim_name,
             note_end=self.queue.note_end,
             noted_end=self.queue.noted_end,
-            query_lobby=self.asked.append,
+            query_lobby=self.lobby_queries.append,
             logger=self.captured.logger,
             count_lost_directory=self._count_lost_directory,
             pulled=lambda ref, image_id: PullNotes(self.store.images, self.docker, self.captured.logger).note(
@@ -145,7 +145,7 @@ class World:
         self.store.messages.clear()
         self.store.snapshots.clear()
         self.docker.calls.clear()
-        self.asked.clear()
+        self.lobby_queries.clear()
 
     def record(self, game_id: str = "g1") -> RuntimeRecord | None:
         return self.store.records_by_game.get(game_id)

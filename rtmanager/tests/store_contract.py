@@ -280,10 +280,10 @@ class QueueContract(StoreContract):
     """Calls and claims: one at a time for each game."""
 
     def test_a_call_is_claimed_with_all_that_was_asked(self) -> None:
-        asked = request("g1", OpKind.PATCH, source_ref="req-7", image_ref="galaxy/game:1.2.3")
-        operation_id = self.queue.submit(asked)
+        submitted = request("g1", OpKind.PATCH, source_ref="req-7", image_ref="galaxy/game:1.2.3")
+        operation_id = self.queue.submit(submitted)
         operation = self.claim_one()
-        self.assertEqual((operation.operation_id, operation.request), (operation_id, asked))
+        self.assertEqual((operation.operation_id, operation.request), (operation_id, submitted))
         self.assertIsNotNone(operation.accepted_at.tzinfo)
 
     def test_a_second_call_for_a_game_is_refused_while_the_first_is_due_or_running(self) -> None:
@@ -819,9 +819,9 @@ class InboxContract(StoreContract):
 
     def test_an_entry_becomes_an_operation_with_all_that_it_says(self) -> None:
         self.accept(job(STOP, 7, stop_fields("g1", reason="timeout")))
-        asked = self.claim_one().request
-        self.assertEqual((asked.game_id, asked.kind, asked.reason), ("g1", OpKind.STOP, "timeout"))
-        self.assertEqual(asked.source_ref, "runtime:stop_jobs:7-0")
+        submitted = self.claim_one().request
+        self.assertEqual((submitted.game_id, submitted.kind, submitted.reason), ("g1", OpKind.STOP, "timeout"))
+        self.assertEqual(submitted.source_ref, "runtime:stop_jobs:7-0")
 
     def test_a_problem_is_kept_with_its_operation(self) -> None:
         self.accept(job(START, 7, start_fields("g1", image_ref="NOT GOOD")))

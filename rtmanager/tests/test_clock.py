@@ -50,9 +50,9 @@ class Hosts:
         self.store_at = NOW
         self.takes_s = 0.0
         self.away = False
-        self.clock = StoreClock(self.ask, lambda: self.running_s)
+        self.clock = StoreClock(self.read_store, lambda: self.running_s)
 
-    def ask(self) -> datetime:
+    def read_store(self) -> datetime:
         """The store's time, half way through the query."""
         if self.away:
             raise Unavailable("postgres", "away")
@@ -117,12 +117,12 @@ class StoreClockTest(unittest.TestCase):
             for _ in range(20):
                 there_s, back_s = random.expovariate(10), random.expovariate(10)
                 best_s = min(best_s, there_s + back_s)
-                asked_s = hosts.running_s
+                requested_s = hosts.running_s
                 hosts.advance(there_s)
                 said = hosts.store_at
                 hosts.advance(back_s)
                 before = hosts.clock._known
-                hosts.clock._known = anchored(before, Reading(said, asked_s, hosts.running_s))
+                hosts.clock._known = anchored(before, Reading(said, requested_s, hosts.running_s))
                 self.assertLessEqual(abs(hosts.error_s), best_s + 1e-5, seed)
                 self.assertGreaterEqual(hosts.clock() + timedelta(seconds=best_s), last, seed)
                 last = hosts.clock()
@@ -142,7 +142,7 @@ class SteadyClockTest(unittest.TestCase):
         self.captured = LogCapture()
 
     def steady_clock(self, hosts: Hosts) -> SteadyClock:
-        return SteadyClock(hosts.ask, self.captured.logger, host=hosts.host, running=lambda: hosts.running_s)
+        return SteadyClock(hosts.read_store, self.captured.logger, host=hosts.host, running=lambda: hosts.running_s)
 
     def hours_until_believed(self, hosts: Hosts, steady: SteadyClock) -> float:
         """Read every quarter of an hour until the clock is believed."""

@@ -292,16 +292,16 @@ class HelperTest(CredentialsTestCase):
         self.write({"credsStore": "hangs"})
         unwanted = threading.Event()
 
-        def ask() -> None:
+        def resolve() -> None:
             with self.assertRaises(HelperHangs):
                 self.config.credentials(REGISTRY, 600.0, unwanted.is_set)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
+        resolving = threading.Thread(target=resolve)
+        resolving.start()
         until(lambda: (self.home / "pid").exists() and (self.home / "pid").read_text().strip() != "")
         unwanted.set()
-        asking.join(AT_ONCE_S)
-        self.assertFalse(asking.is_alive())
+        resolving.join(AT_ONCE_S)
+        self.assertFalse(resolving.is_alive())
         self.assert_ended(int((self.home / "pid").read_text()))
 
     def test_a_child_that_keeps_its_output_open_is_not_waited_for(self) -> None:

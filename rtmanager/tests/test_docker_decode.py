@@ -258,10 +258,10 @@ class WhateverItIs(unittest.TestCase):
             self.assertIsNone(inspected("exited", FinishedAt=moment).finished_at, moment)
 
     def test_an_answer_without_an_id_has_the_one_that_was_asked_for(self) -> None:
-        asked = "0123456789abcdef" * 4
+        requested_id = "0123456789abcdef" * 4
         answers: tuple[Any, ...] = ({}, {"Id": None}, None, [], {"Id": "a b"})
         for found in answers:
-            self.assertEqual(decode.inspected(found, asked).container_id, asked)
+            self.assertEqual(decode.inspected(found, requested_id).container_id, requested_id)
             self.assertEqual(decode.inspected(found, "galaxy-game-g1").container_id, "")
 
 
@@ -307,8 +307,8 @@ class LogTailTest(unittest.TestCase):
     def test_it_is_the_last_lines_of_both_streams_in_their_order(self) -> None:
         found = self.tail(frame(b"turn 1\n") + frame("no turn € 2\n".encode(), 2) + frame(b"over\n"))
         self.assertEqual(found, "turn 1\nno turn € 2\nover")
-        asked = self.daemon.queries[self.daemon.requests.index(LOGS)]
-        self.assertEqual((asked["tail"], asked["stdout"], asked["stderr"]), (str(LOG_LINES), "1", "1"))
+        query = self.daemon.queries[self.daemon.requests.index(LOGS)]
+        self.assertEqual((query["tail"], query["stdout"], query["stderr"]), (str(LOG_LINES), "1", "1"))
 
     def test_a_terminals_log_is_read_as_it_is(self) -> None:
         self.describe(tty=True)

@@ -80,7 +80,7 @@ class DockerEventsTest(unittest.TestCase):
                 time.sleep(0.001)
         return found
 
-    def asked(self) -> list[dict[str, str]]:
+    def event_queries(self) -> list[dict[str, str]]:
         """The query of each request for events."""
         return [
             query for request, query in zip(self.daemon.requests, self.daemon.queries, strict=True) if request == EVENTS
@@ -88,7 +88,7 @@ class DockerEventsTest(unittest.TestCase):
 
     def since(self) -> str:
         """The start time in the last request for events."""
-        return self.asked()[-1]["since"]
+        return self.event_queries()[-1]["since"]
 
     def received(self, *lines: bytes) -> list[ContainerEvent]:
         """The events from a stream of these lines, all of which must be readable."""
@@ -112,16 +112,16 @@ class DockerEventsTest(unittest.TestCase):
 
     def test_it_asks_for_what_matters_about_our_containers_from_a_moment_before_now_by_the_daemons_clock(self) -> None:
         self.feed.connect()
-        (asked,) = self.asked()
+        (query,) = self.event_queries()
         self.assertEqual(
-            json.loads(asked["filters"]),
+            json.loads(query["filters"]),
             {
                 "type": ["container"],
                 "event": ["destroy", "die", "kill", "oom"],
                 "label": ["com.galaxy.owner=rtmanager", "com.galaxy.kind=game-engine"],
             },
         )
-        self.assertEqual(asked["since"], f"{NOW_S - 1}.000000000")
+        self.assertEqual(query["since"], f"{NOW_S - 1}.000000000")
 
     def test_listening_without_a_connection_is_a_mistake(self) -> None:
         with self.assertRaises(RuntimeError):

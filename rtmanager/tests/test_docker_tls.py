@@ -107,19 +107,19 @@ class TlsTest(unittest.TestCase):
         runtime = self.runtime(self.files())
         failures: list[Unavailable] = []
 
-        def ask() -> None:
+        def run() -> None:
             try:
                 call(runtime)
             except Unavailable as error:
                 failures.append(error)
 
         before = len(self.daemon.requests)
-        asking = threading.Thread(target=ask)
-        asking.start()
+        thread = threading.Thread(target=run)
+        thread.start()
         until(lambda: len(self.daemon.requests) >= before + 2)
         began = time.monotonic()
         runtime.close()
-        asking.join(AT_ONCE_S)
+        thread.join(AT_ONCE_S)
         self.assertLess(time.monotonic() - began, AT_ONCE_S)
         self.assertEqual(len(failures), 1)
 

@@ -86,8 +86,8 @@ class JobStreamsTest(unittest.TestCase):
         self.assertEqual(len(kinds), len(set(kinds)), "two streams of one kind")
 
     def test_what_a_stream_asks_for_beside_the_game_is_kept_by_the_request(self) -> None:
-        for stream, asked in JOB_STREAMS.items():
-            for name in asked.checks:
+        for stream, job_stream in JOB_STREAMS.items():
+            for name in job_stream.checks:
                 with self.subTest(stream=stream, field=name):
                     becomes = read(stream, {"game_id": "g1", name: "kept"})
                     assert isinstance(becomes, Request)

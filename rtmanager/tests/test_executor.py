@@ -724,7 +724,7 @@ class WaitingForPullsTest(ExecutorTestCase):
         self.held.release()
         self.one.work()
         self.assertEqual(self.world.store.log[-1].started_at, began)
-        self.assertEqual(self.world.asked, ["g1"])
+        self.assertEqual(self.world.lobby_queries, ["g1"])
         self.assertEqual(len(self.world.docker.called("pull")), 1)
 
     def test_a_pull_that_fails_is_one_answer(self) -> None:

@@ -270,13 +270,13 @@ class ConfirmingLaunchesTest(unittest.TestCase):
         self.docker = self.guarded.docker
 
     def test_a_launch_confirms_the_network_each_time_and_the_daemons_id_after_a_new_connection(self) -> None:
-        asked = []
+        calls = []
         for game_id, dialled in (("g1", 0), ("g2", 0), ("g3", 1)):
             self.docker.connections += dialled
             self.guarded.world.bring(None)  # clears the recorded calls
             self.guarded.world.do(request(game_id, OpKind.START))
-            asked.append((len(self.docker.called("identify")), len(self.docker.called("network_ids"))))
-        self.assertEqual(asked, [(1, 0), (0, 1), (1, 0)])
+            calls.append((len(self.docker.called("identify")), len(self.docker.called("network_ids"))))
+        self.assertEqual(calls, [(1, 0), (0, 1), (1, 0)])
 
     def test_a_daemon_exchanged_between_create_and_start_gets_no_game(self) -> None:
         world = self.guarded.world

@@ -70,7 +70,7 @@ MATRIX = (
 )
 
 
-def asked(case: Case) -> Request:
+def request_of(case: Case) -> Request:
     return request("g1", case.kind, **({"image_ref": IMAGE_2} if case.kind is OpKind.PATCH else {}))
 
 
@@ -86,7 +86,7 @@ class MatrixTest(WorldTestCase):
                 self.world = World()
                 self.world.bring(case.before)
                 before, containers = self.world.record(), self.world.docker.containers
-                completion = self.world.do(asked(case))
+                completion = self.world.do(request_of(case))
                 self.assertEqual(completion.error_code, case.code)
                 self.assertIs(completion.outcome, Outcome.FAILURE if case.failed else Outcome.SUCCESS)
                 self.assertEqual(bool(completion.error_message), case.code is not None)
@@ -107,7 +107,7 @@ class MatrixTest(WorldTestCase):
             with self.subTest(kind=case.kind, before=case.before):
                 self.world = World()
                 self.world.bring(case.before)
-                self.world.do(asked(case))
+                self.world.do(request_of(case))
                 expected = 0 if case.after in (None, Status.REMOVED) else 1
                 self.assertEqual(len(self.world.docker.containers), expected)
 
@@ -116,7 +116,7 @@ class MatrixTest(WorldTestCase):
             with self.subTest(kind=case.kind, before=case.before):
                 self.world = World()
                 self.world.bring(case.before)
-                self.world.do(asked(case))
+                self.world.do(request_of(case))
                 for row in self.world.store.log:
                     self.assertEqual((row.game_id, row.source, row.source_ref), ("g1", OpSource.GM_REST, "req-1"))
                     self.assertLessEqual(row.started_at, row.finished_at)
@@ -172,11 +172,11 @@ class StartTest(WorldTestCase):
     def test_a_replay_asks_nobody(self) -> None:
         self.world.bring(Status.RUNNING)
         self.world.do(request())
-        self.assertEqual((self.world.docker.calls, self.world.asked), ([], []))
+        self.assertEqual((self.world.docker.calls, self.world.lobby_queries), ([], []))
 
     def test_the_lobby_is_asked_once_for_a_start_that_does_something(self) -> None:
         self.world.do(request())
-        self.assertEqual(self.world.asked, ["g1"])
+        self.assertEqual(self.world.lobby_queries, ["g1"])
 
     def test_the_health_event_names_image_and_container(self) -> None:
         self.world.do(request())

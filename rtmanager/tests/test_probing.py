@@ -383,12 +383,12 @@ class InterruptTest(ProbingTest):
         silent, engine, probes = self.engine(), self.engine(OK), self.probes(parallel=2)
         targets = [engine.target("good"), silent.target("silent"), silent.target("asked"), silent.target("waits")]
         answers: dict[str, EngineAnswer] = {}
-        asking = threading.Thread(target=lambda: answers.update(probes.probe(targets, 60.0)))
-        asking.start()
+        probing = threading.Thread(target=lambda: answers.update(probes.probe(targets, 60.0)))
+        probing.start()
         wait_until(lambda: len(silent.requests) == 2)
         probes.interrupt()
-        asking.join(PATIENCE_S)
-        self.assertFalse(asking.is_alive())
+        probing.join(PATIENCE_S)
+        self.assertFalse(probing.is_alive())
         self.assertEqual(answers, {"good": EngineAnswer(200, "")})
         wait_until(lambda: silent.open == 0)
         self.assertEqual(silent.accepted, 2)

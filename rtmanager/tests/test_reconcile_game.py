@@ -555,8 +555,8 @@ class Outages(SettlerTestCase):
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
     def test_not_what_a_person_stopped_just_before(self) -> None:
-        asked = ReconcileHint(HealthSource.DOCKER_EVENT, signalled=frozenset({self.container_id}))
-        for hint in (asked, ReconcileHint(listed=True)):  # a runtime that was killed reports no death
+        signalled = ReconcileHint(HealthSource.DOCKER_EVENT, signalled=frozenset({self.container_id}))
+        for hint in (signalled, ReconcileHint(listed=True)):  # a runtime that was killed reports no death
             with self.subTest(hint=hint):
                 self.setUp()
                 self.signalled(Sender.PERSON)

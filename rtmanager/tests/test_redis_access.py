@@ -43,11 +43,11 @@ class Scripted:
         self._waiting: list[object] = []
         self.disconnected = False
 
-    def pack_commands(self, asked: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
-        return asked
+    def pack_commands(self, commands: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+        return commands
 
-    def send_packed_command(self, asked: list[tuple[object, ...]]) -> None:
-        self._waiting += [self._answers.get(str(command[0]), b"QUEUED") for command in asked]
+    def send_packed_command(self, commands: list[tuple[object, ...]]) -> None:
+        self._waiting += [self._answers.get(str(command[0]), b"QUEUED") for command in commands]
 
     def read_response(self) -> object:
         answer = self._waiting.pop(0)
@@ -213,7 +213,7 @@ class Strangers(unittest.TestCase):
         threading.Thread(target=run, daemon=True).start()
         return int(listening.getsockname()[1])
 
-    def asked(self, port: int, tls: Tls | None = None) -> RuntimeManagerError:
+    def connect_error(self, port: int, tls: Tls | None = None) -> RuntimeManagerError:
         streams = RedisStreams("127.0.0.1", port, password="", tls=tls, names=NAMES, output_maxlen=1000, silence_s=2)
         with contextlib.closing(streams), self.assertRaises(RuntimeManagerError) as caught:
             streams.ping()
@@ -232,7 +232,7 @@ class Strangers(unittest.TestCase):
         ):
             for tls in (None, Tls()):
                 with self.subTest(name, tls=tls):
-                    error = self.asked(self.serve(answer), tls)
+                    error = self.connect_error(self.serve(answer), tls)
                     self.assertIsInstance(error, RedisUnfit)
                     self.assertIn(name, str(error))
                     self.assertIn("RTMANAGER_REDIS_MASTER_ADDR", error.remedy or "")
@@ -251,7 +251,7 @@ class Strangers(unittest.TestCase):
             ):
                 front = TlsFront("/nothing", pair)
                 with self.subTest(words), contextlib.closing(front):
-                    error = self.asked(front.port, tls)
+                    error = self.connect_error(front.port, tls)
                     self.assertIsInstance(error, RedisUnfit)
                     self.assertIn(words, error.remedy or "")
 
@@ -262,12 +262,12 @@ class Strangers(unittest.TestCase):
             for path in (pipe, "/dev/zero"):
                 for name, tls in (("CA", Tls(path)), ("CERT", Tls("", path)), ("KEY", Tls("", __file__, path))):
                     with self.subTest(name, path=path):
-                        error = self.asked(self.serve(b""), tls)
+                        error = self.connect_error(self.serve(b""), tls)
                         self.assertIsInstance(error, RedisUnfit)
                         self.assertIn(f"{path} cannot be read: it is no regular file", str(error))
                         self.assertEqual(error.remedy, f"correct RTMANAGER_REDIS_TLS_{name}")
                 with mock.patch.dict("os.environ", {"SSL_CERT_FILE": path}):
-                    self.assertEqual(self.asked(self.serve(b""), Tls()).remedy, "correct SSL_CERT_FILE")
+                    self.assertEqual(self.connect_error(self.serve(b""), Tls()).remedy, "correct SSL_CERT_FILE")
 
     def test_a_key_log_that_cannot_be_written_is_named(self) -> None:
         with tempfile.TemporaryDirectory() as home:
@@ -275,19 +275,19 @@ class Strangers(unittest.TestCase):
             os.mkfifo(pipe)
             for path in (pipe, f"{home}/none/log", home):
                 with self.subTest(path), mock.patch.dict("os.environ", {"SSLKEYLOGFILE": path}):
-                    error = self.asked(self.serve(b""), Tls())
+                    error = self.connect_error(self.serve(b""), Tls())
                     self.assertIn(f"SSLKEYLOGFILE='{path}' cannot be written", str(error))
                     self.assertEqual(error.remedy, "correct SSLKEYLOGFILE")
-                    self.assertIsInstance(self.asked(self.serve(b"")), Unavailable, "no TLS is wanted")
+                    self.assertIsInstance(self.connect_error(self.serve(b"")), Unavailable, "no TLS is wanted")
 
     def test_one_that_says_nothing_is_silence_with_a_likely_cause(self) -> None:
         for tls in (None, Tls()):
-            error = self.asked(self.serve(None), tls)
+            error = self.connect_error(self.serve(None), tls)
             self.assertIsInstance(error, Unavailable)
             self.assertIn("accepts connections and says nothing", str(error))
 
     def test_one_that_ends_each_connection_without_a_word_is_silence(self) -> None:
-        self.assertIsInstance(self.asked(self.serve(b"")), Unavailable)
+        self.assertIsInstance(self.connect_error(self.serve(b"")), Unavailable)
 
     def test_a_command_that_another_program_answers_ends_nothing(self) -> None:
         streams = RedisStreams(

@@ -25,7 +25,7 @@ def silence(name: str = "redis") -> Unavailable:
 class StartupTest(unittest.TestCase):
     def setUp(self) -> None:
         self.captured = LogCapture()
-        self.asked: list[str] = []
+        self.checked: list[str] = []
         patched = mock.patch.object(startup, "PAUSE_S", 0.01)
         patched.start()
         self.addCleanup(patched.stop)
@@ -34,15 +34,15 @@ class StartupTest(unittest.TestCase):
         """A check that raises these errors one after the other, then succeeds, or raises `forever` each time."""
         rest = list(answers)
 
-        def ask() -> str:
-            self.asked.append(name)
+        def run() -> str:
+            self.checked.append(name)
             if rest:
                 raise rest.pop(0)
             if forever is not None:
                 raise forever
             return "is there"
 
-        return Check(name, SYSTEMS[name], ask, f"start {name}")
+        return Check(name, SYSTEMS[name], run, f"start {name}")
 
     def start(self, checks: Sequence[Check], wait_s: float = 60.0) -> None:
         Startup(wait_s, self.captured.logger).run(checks)
@@ -52,19 +52,19 @@ class StartupTest(unittest.TestCase):
 
     def test_when_all_answer_nothing_is_logged(self) -> None:
         self.start([self.check(name) for name in SYSTEMS])
-        self.assertEqual((sorted(self.asked), self.logged()), (sorted(SYSTEMS), []))
+        self.assertEqual((sorted(self.checked), self.logged()), (sorted(SYSTEMS), []))
 
     def test_each_that_is_silent_is_asked_again_and_logged_once_when_it_begins_and_when_it_answers(self) -> None:
         self.start([self.check(name, *(silence(name) for _ in range(3))) for name in ("postgres", "redis", "docker")])
         for name in ("postgres", "redis", "docker"):
             self.assertEqual([what for what, of in self.logged() if of == name], [WAITS, ANSWERS])
-            self.assertEqual(self.asked.count(name), 4)
+            self.assertEqual(self.checked.count(name), 4)
 
     def test_one_that_stays_silent_ends_the_start_with_its_name_and_the_remedy(self) -> None:
         with self.assertRaisesRegex(StartupFailed, "^redis: redis does not answer; remedy: start redis$"):
             self.start([self.check("redis", forever=silence())], wait_s=0.05)
         self.assertEqual(self.logged(), [(WAITS, "redis")])
-        self.assertGreater(len(self.asked), 1)
+        self.assertGreater(len(self.checked), 1)
 
     def test_what_no_waiting_mends_ends_the_start_at_once_and_is_what_is_named(self) -> None:
         wrong = RuntimeManagerError("the password is wrong")
@@ -75,12 +75,12 @@ class StartupTest(unittest.TestCase):
         gone = TemporaryAnswer("state root", "it is gone", answer="gone", code=mock.Mock())
         with self.assertRaisesRegex(StartupFailed, "^state root: it is gone"):
             self.start([self.check("state root", gone)])
-        self.assertEqual(self.asked, ["state root"])
+        self.assertEqual(self.checked, ["state root"])
 
     def test_a_wait_too_short_for_a_second_question_is_none(self) -> None:
         with self.assertRaises(StartupFailed):
             self.start([self.check("redis", silence())], wait_s=0.001)
-        self.assertEqual((self.asked, self.logged()), (["redis"], []))
+        self.assertEqual((self.checked, self.logged()), (["redis"], []))
 
     def test_a_redis_that_takes_no_writes_is_no_reason_to_wait(self) -> None:
         self.start([self.check("redis", WritesRefused("it is full", "make room"))])

@@ -350,7 +350,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         self.root = Path(directory.name).resolve() / "games"
         self.root.mkdir()
         self.kept: list[str] = []
-        self.asked = 0
+        self.checks = 0
         self.directories = self.manager()
 
     def manager(self, min_free_bytes: int = 1 << 20) -> HostStateDirectories:
@@ -360,7 +360,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         )
 
     def games(self) -> Sequence[str]:
-        self.asked += 1
+        self.checks += 1
         return self.kept
 
     def assert_unfit(self, *parts: str) -> None:
@@ -374,7 +374,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
 
     def remount(self) -> None:
         """Replace the root with an empty directory, as an unmount does."""
-        self.root.rename(self.root.with_name(f"away-{self.asked}"))
+        self.root.rename(self.root.with_name(f"away-{self.checks}"))
         self.root.mkdir()
 
     def has(self, **found: int) -> Any:
@@ -429,10 +429,10 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         for game_id in ("g1", "g2"):
             self.directories.prepare(game_id)
             self.directories.check_root()
-        self.assertEqual(self.asked, 1)
+        self.assertEqual(self.checks, 1)
         self.remount()
         self.directories.check_root()
-        self.assertEqual(self.asked, 2)
+        self.assertEqual(self.checks, 2)
 
     def test_records_that_cannot_be_read_delay_a_game_and_say_nothing_of_the_root(self) -> None:
         with mock.patch.object(self, "games", side_effect=Unavailable("postgres", "away")):

@@ -84,10 +84,10 @@ class ListenerTest(unittest.TestCase):
         )
         #: None: it accepts no calls.
         self.began: RuntimeRun | None = RuntimeRun()
-        self.asked = 0
+        self.run_queries = 0
 
     def present_run(self) -> RuntimeRun:
-        self.asked += 1
+        self.run_queries += 1
         if self.began is None:
             raise Unavailable("docker", "connection refused")
         return self.began
@@ -199,7 +199,7 @@ class ListenerTest(unittest.TestCase):
     def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
         self.began = None
         self.deliver(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
-        self.assertEqual(self.asked, 1)
+        self.assertEqual(self.run_queries, 1)
 
     def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
         named = self.deliver(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))

@@ -6,7 +6,7 @@ whatever its grace period. Faults are injected by a method's name:
     runtime.available = False                 # every call raises Unavailable
     runtime.fail_launch("g1", "no space left")
     runtime.lose_answer("launch")             # the next launch is done, its caller gets Unavailable
-    runtime.refuse("stop", Meant.TEMPORARY)   # until `obey("stop")`; or for some calls only
+    runtime.refuse("stop", Meant.TEMPORARY)   # until `stop_refusing("stop")`; or for some calls only
     with runtime.holding("stop") as held:     # calls of stop wait inside the runtime …
         held.wait_for(1); ...                 # … until the block ends, or `held.release()`
 """
@@ -352,7 +352,7 @@ class FakeRuntime:
         """Whether the next call of `method` is refused."""
         return method in self._refusals
 
-    def obey(self, method: str) -> None:
+    def stop_refusing(self, method: str) -> None:
         """End the refusals of `method`."""
         with self._lock:
             self._refusals.pop(method, None)

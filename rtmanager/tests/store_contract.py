@@ -256,9 +256,9 @@ class RecordsContract(StoreContract):
         for status, after, limit in ((None, None, 10), (None, None, 2), (None, "g1", 10), (Status.STOPPED, "g1", 10)):
             page = self.store.records().page(status=status, after=after, limit=limit)
             listed = self.store.records().page_as_json(status=status, after=after, limit=limit)
-            said, alone = [json.loads(text) for text in listed], [json.loads(record_json(each)) for each in page]
-            self.assertEqual(said, alone)
-            self.assertEqual([list(each) for each in said], [list(each) for each in alone], "the order of the fields")
+            loaded, alone = [json.loads(text) for text in listed], [json.loads(record_json(each)) for each in page]
+            self.assertEqual(loaded, alone)
+            self.assertEqual([list(each) for each in loaded], [list(each) for each in alone], "the order of the fields")
         for each in records:
             text = self.store.records().get_as_json(each.game_id) or b""
             self.assertEqual(json.loads(text), json.loads(record_json(each)))

@@ -57,9 +57,9 @@ class Hosts:
         if self.away:
             raise Unavailable("postgres", "away")
         self.advance(self.takes_s / 2)
-        said = self.store_at
+        store_at = self.store_at
         self.advance(self.takes_s / 2)
-        return said
+        return store_at
 
     def advance(self, seconds: float) -> None:
         self.running_s += seconds
@@ -119,10 +119,10 @@ class StoreClockTest(unittest.TestCase):
                 best_s = min(best_s, there_s + back_s)
                 requested_s = hosts.running_s
                 hosts.advance(there_s)
-                said = hosts.store_at
+                store_at = hosts.store_at
                 hosts.advance(back_s)
                 before = hosts.clock._known
-                hosts.clock._known = anchored(before, Reading(said, requested_s, hosts.running_s))
+                hosts.clock._known = anchored(before, Reading(store_at, requested_s, hosts.running_s))
                 self.assertLessEqual(abs(hosts.error_s), best_s + 1e-5, seed)
                 self.assertGreaterEqual(hosts.clock() + timedelta(seconds=best_s), last, seed)
                 last = hosts.clock()

@@ -240,15 +240,15 @@ class FaultsTest(ConfigTestCase):
 
     def test_tls_to_docker_needs_a_tcp_address_and_a_key_with_its_certificate(self) -> None:
         tcp = {**REQUIRED, "RTMANAGER_DOCKER_HOST": "tcp://docker:2376"}
-        for faulty, words in (
+        for faulty, expected in (
             ({**REQUIRED, "RTMANAGER_DOCKER_TLS_CA": "/ca.pem"}, "RTMANAGER_DOCKER_TLS_CA: TLS is for a tcp://"),
             ({**tcp, "RTMANAGER_DOCKER_TLS_CERT": "/c.pem"}, "RTMANAGER_DOCKER_TLS_KEY is not set"),
             ({**tcp, "RTMANAGER_DOCKER_TLS_KEY": "/k.pem"}, "RTMANAGER_DOCKER_TLS_CERT is not set"),
             ({**tcp, "RTMANAGER_DOCKER_TLS_CA": "ca.pem"}, "RTMANAGER_DOCKER_TLS_CA: 'ca.pem' is not an absolute path"),
         ):
-            with self.subTest(words):
+            with self.subTest(expected):
                 (fault,) = self.faults(faulty)
-                self.assertIn(words, fault)
+                self.assertIn(expected, fault)
         found = Config.from_environment({**tcp, "RTMANAGER_DOCKER_TLS_CA": "/ca.pem"})
         self.assertEqual((found.docker_tls_ca, found.docker_tls_certificate), ("/ca.pem", ""))
 

@@ -194,11 +194,11 @@ class FileTest(CredentialsTestCase):
             "symbolic links": lambda: self.file.symlink_to(self.file),
             "more than": lambda: self.file.write_bytes(b" " * (2 << 20)),
         }
-        for words, make in makers.items():
-            with self.subTest(words), self.assertLogs(LOGGER, "WARNING"):
+        for expected, make in makers.items():
+            with self.subTest(expected), self.assertLogs(LOGGER, "WARNING"):
                 make()
-                self.assertIn(words, self.note())
-            self.file.rmdir() if words == "directory" else self.file.unlink()
+                self.assertIn(expected, self.note())
+            self.file.rmdir() if expected == "directory" else self.file.unlink()
         self.assertEqual((self.header(), self.note()), ({}, ""))
 
     def test_an_entry_that_is_too_large_is_named_with_its_file(self) -> None:

@@ -39,9 +39,9 @@ class EngineTest(unittest.TestCase):
         self.runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
         self.addCleanup(self.runtime.close)
 
-    def assert_unavailable(self, words: str) -> None:
+    def assert_unavailable(self, expected: str) -> None:
         began = time.monotonic()
-        with self.assertRaisesRegex(Unavailable, f"(?s)Docker at {self.daemon.host}.*{words}"):
+        with self.assertRaisesRegex(Unavailable, f"(?s)Docker at {self.daemon.host}.*{expected}"):
             self.runtime.list_games()
         self.assertLess(time.monotonic() - began, AT_ONCE_S)
 
@@ -133,9 +133,9 @@ class EngineTest(unittest.TestCase):
         kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for status, kind in kinds.items():
             self.daemon.answers["GET /containers/g1/json"] = partial(
-                Exchange.refuse, status=status, message="some words"
+                Exchange.refuse, status=status, message="some text"
             )
-            with self.assertRaisesRegex(kind, "some words"):
+            with self.assertRaisesRegex(kind, "some text"):
                 self.runtime.inspect("g1")
         self.daemon.answers["GET /containers/g1/json"] = lambda x: x.refuse(404, "No such container: g1")
         with self.assertRaises(ContainerNotFound):
@@ -201,7 +201,7 @@ class EngineTest(unittest.TestCase):
 
     def test_an_api_that_both_do_not_speak_is_named_with_what_to_do(self) -> None:
         self.daemon.start()
-        for answer, words in (
+        for answer, expected in (
             (
                 {"ApiVersion": "1.99", "MinAPIVersion": "1.90"},
                 "speaks API 1.90 to 1.99.*1.24 to 1.*pip install --upgrade",
@@ -215,7 +215,7 @@ class EngineTest(unittest.TestCase):
             ("<html>", "no JSON object"),
         ):
             self.daemon.answers["GET /version"] = partial(Exchange.reply, status=200, body=answer)
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words):
+            with self.subTest(expected), self.assertRaisesRegex(Unavailable, expected):
                 self.runtime.list_games()
         self.assertEqual(self.daemon.versions, [])
 

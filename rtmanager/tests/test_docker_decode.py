@@ -71,7 +71,7 @@ class ViewsTest(unittest.TestCase):
         self.assertEqual(found, (None, None, 0, None))
 
     def test_a_list_tells_in_words_what_has_run_for_an_hour_and_what_is_unhealthy(self) -> None:
-        for words, expected in {
+        for status, expected in {
             "Up About an hour": (True, ""),
             "Up 2 hours (unhealthy)": (True, "unhealthy"),
             "Up 47 hours (healthy)": (True, ""),
@@ -88,8 +88,8 @@ class ViewsTest(unittest.TestCase):
             "Created": (False, ""),
             "": (False, ""),
         }.items():
-            listed = listed_view({"Id": "c1", "Image": "i", "State": "running", "Status": words})
-            self.assertEqual((listed.up_for_an_hour, listed.health), expected, words)
+            listed = listed_view({"Id": "c1", "Image": "i", "State": "running", "Status": status})
+            self.assertEqual((listed.up_for_an_hour, listed.health), expected, status)
 
     def test_dockers_nanoseconds_are_cut_to_microseconds(self) -> None:
         times = {
@@ -327,9 +327,12 @@ class LogTailTest(unittest.TestCase):
         self.assertEqual(self.tail(b""), "")
 
     def test_a_refusal_says_why_in_the_place_of_the_log(self) -> None:
-        for status, said in ((501, "configured logging driver does not support reading"), (404, "No such container")):
-            self.daemon.answers[LOGS] = partial(Exchange.refuse, status=status, message=said)
-            self.assertEqual(self.runtime.log_tail("c1"), f"(the log cannot be read: {said})")
+        for status, explanation in (
+            (501, "configured logging driver does not support reading"),
+            (404, "No such container"),
+        ):
+            self.daemon.answers[LOGS] = partial(Exchange.refuse, status=status, message=explanation)
+            self.assertEqual(self.runtime.log_tail("c1"), f"(the log cannot be read: {explanation})")
         self.assertEqual(self.runtime.log_tail("c2"), "(the log cannot be read: No such container: c2)")
 
     def test_silence_is_unavailable_and_soon_so(self) -> None:

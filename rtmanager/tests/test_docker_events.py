@@ -377,11 +377,11 @@ class DockerEventsTest(unittest.TestCase):
         kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for request in (PING, EVENTS):
             for status, kind in kinds.items():
-                refuse = partial(Exchange.refuse, status=status, message="some words")
+                refuse = partial(Exchange.refuse, status=status, message="some text")
                 with (
                     self.subTest(request, status=status),
                     mock.patch.dict(self.daemon.answers, {request: refuse}),
-                    self.assertRaisesRegex(DependencyError, "some words") as caught,
+                    self.assertRaisesRegex(DependencyError, "some text") as caught,
                 ):
                     self.feed.connect()
                 self.assertIs(type(caught.exception), kind)
@@ -406,7 +406,7 @@ class DockerEventsTest(unittest.TestCase):
             exchange.send_response(500)
             exchange.send_header("Content-Length", "100")
             exchange.end_headers()
-            exchange.wfile.write(b"some words")
+            exchange.wfile.write(b"some text")
             exchange.close_connection = True
 
         self.daemon.answers[EVENTS] = half

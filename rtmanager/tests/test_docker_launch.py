@@ -85,7 +85,7 @@ class LaunchTest(DockerAnswersTest):
 
     def test_an_engine_with_too_small_limits_is_told_the_label_to_raise(self) -> None:
         memory = "out of its 512 MB: raise the image's label `com.galaxy.memory`, or RTMANAGER_DEFAULT_MEMORY$"
-        for state, log, words in (
+        for state, log, expected in (
             ({"ExitCode": 137, "OOMKilled": True}, b"", f"exit code 137; its log is empty; it ran {memory}"),
             ({"ExitCode": 1, "OOMKilled": True}, b"", f"it ran {memory}"),
             ({"ExitCode": 137}, b"", f"it was killed: perhaps it ran {memory}"),
@@ -99,7 +99,7 @@ class LaunchTest(DockerAnswersTest):
             ended = {"State": {"Status": "exited", **state}, "Config": {"Tty": False}}
             self.accept(BY_ID, 200, {**_described("exited"), **ended})
             self.daemon.answers["GET /containers/c1/logs"] = partial(_frame, log=log)
-            with self.subTest(words), self.assertRaisesRegex(LaunchFailed, words):
+            with self.subTest(expected), self.assertRaisesRegex(LaunchFailed, expected):
                 self.runtime.launch(SPEC)
         self.refuse(START, 500, "OCI runtime create failed: container init was OOM-killed (memory limit too low?)")
         with self.assertRaisesRegex(LaunchFailed, "too low.*raise the image's label `com.galaxy.memory`"):
@@ -138,11 +138,11 @@ class LaunchTest(DockerAnswersTest):
                 self.accept(CREATE, 201, {"Id": "c1"})
 
     def test_an_engine_that_is_going_down_has_not_answered(self) -> None:
-        for words in (
+        for message in (
             "transport is closing: unavailable",
             "failed to update store for object type *libnetwork.endpoint: open : no such file or directory",
         ):
-            self.refuse(START, 500, words)
+            self.refuse(START, 500, message)
             with self.assertRaises(Unavailable):
                 self.runtime.launch(SPEC)
 

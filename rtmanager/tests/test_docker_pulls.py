@@ -49,7 +49,7 @@ class Gauge:
 
 
 def _fail(exchange: Exchange) -> None:
-    exchange.stream([{"error": "some words"}])
+    exchange.stream([{"error": "some text"}])
 
 
 class PullTest(unittest.TestCase):
@@ -81,8 +81,8 @@ class PullTest(unittest.TestCase):
     def ensure(self, policy: PullPolicy = PullPolicy.IF_MISSING, ref: str = REF) -> str:
         return self.runtime.ensure_image(ref, policy).image_id
 
-    def assert_image_unavailable(self, words: str) -> None:
-        with self.assertRaisesRegex(ImageUnavailable, f"image {REF} cannot be pulled: .*{words}"):
+    def assert_image_unavailable(self, expected: str) -> None:
+        with self.assertRaisesRegex(ImageUnavailable, f"image {REF} cannot be pulled: .*{expected}"):
             self.ensure()
 
     def test_a_missing_image_is_pulled_once_and_then_present(self) -> None:
@@ -106,7 +106,7 @@ class PullTest(unittest.TestCase):
             self.daemon.queries.clear()
 
     def test_all_who_wait_share_one_pull_and_its_outcome(self) -> None:
-        for end, outcome in ((self.deliver, "sha256:1"), (_fail, "some words")):
+        for end, outcome in ((self.deliver, "sha256:1"), (_fail, "some text")):
             self.daemon.answers.pop(INSPECT, None)
             self.daemon.requests.clear()
             together = Gauge()
@@ -120,10 +120,10 @@ class PullTest(unittest.TestCase):
             self.daemon.answers[CREATE] = answer
             with ThreadPoolExecutor(6) as threads:
                 pulls = [threads.submit(self.ensure) for _ in range(6)]
-                said = [str(pull.exception() or pull.result()) for pull in pulls]
+                outcomes = [str(pull.exception() or pull.result()) for pull in pulls]
             self.assertEqual(together.highest, 1)
-            for words in said:
-                self.assertIn(outcome, words)
+            for text in outcomes:
+                self.assertIn(outcome, text)
 
     def test_an_error_that_is_null_or_empty_is_none(self) -> None:
         empty: list[dict[str, Any]] = [
@@ -159,18 +159,18 @@ class PullTest(unittest.TestCase):
         self.assertEqual({type(error) for error in errors}, {ImageUnavailable})
 
     def test_a_refusal_says_what_docker_said_and_what_to_do(self) -> None:
-        for said, remedy in (
+        for explanation, remedy in (
             ("manifest for x:1 not found: manifest unknown", "check that the tag was pushed"),
             ("pull access denied for x, repository does not exist", "docker login"),
             ('Get "https://r/v2/": dial tcp: lookup r: no such host', "reaches the registry"),
             ("write /var/lib/docker/x: no space left on device", "free disk space"),
             ("something new", "something new"),
         ):
-            with self.subTest(said):
-                self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message=said)
+            with self.subTest(explanation):
+                self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message=explanation)
                 self.assert_image_unavailable(remedy)
                 self.daemon.answers[CREATE] = partial(
-                    Exchange.stream, lines=[*DONE[:1], {"errorDetail": {"message": said}, "error": "short"}]
+                    Exchange.stream, lines=[*DONE[:1], {"errorDetail": {"message": explanation}, "error": "short"}]
                 )
                 self.assert_image_unavailable(remedy)
 
@@ -256,7 +256,7 @@ class PullTest(unittest.TestCase):
             self.ensure(PullPolicy.ALWAYS)
 
     def test_whatever_the_stream_says_is_one_answer_of_bounded_length(self) -> None:
-        for content, words in (
+        for content, expected in (
             (b"<html>oh dear</html>\n", "no JSON: '<html>"),
             (b'{"error": "' + b"x" * 300_000 + b'"}\n', r"characters\)"),
             (b'{"errorDetail": 5, "error": "oh dear"}', "oh dear"),
@@ -264,10 +264,10 @@ class PullTest(unittest.TestCase):
             (b"[" * 50_000, "no JSON"),
             (b"x" * (3 << 20), "a line that is too long"),
         ):
-            with self.subTest(words):
+            with self.subTest(expected):
                 self.daemon.answers[CREATE] = partial(Exchange.chunks, contents=[content])
-                unreadable = words.startswith(("no JSON", "a line"))
-                with self.assertRaisesRegex(TemporaryAnswer if unreadable else ImageUnavailable, words) as caught:
+                unreadable = expected.startswith(("no JSON", "a line"))
+                with self.assertRaisesRegex(TemporaryAnswer if unreadable else ImageUnavailable, expected) as caught:
                     self.ensure()
                 self.assertLess(len(str(caught.exception)), 3000)
         self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message="x" * 300_000)

@@ -156,7 +156,7 @@ class TlsTest(unittest.TestCase):
         encrypted = self.home / "encrypted.key"
         openssl("pkcs8", "-topk8", "-in", self.client[1], "-passout", "pass:secret", "-out", str(encrypted))
         verified = self.ours.certificate
-        for words, tls, port in (
+        for expected, tls, port in (
             ("RTMANAGER_DOCKER_TLS_CA='/none' cannot be read: No such file", self.files(ca="/none"), None),
             ("RTMANAGER_DOCKER_TLS_CERT='/' cannot be read: Is a directory", self.files(certificate="/"), None),
             ("RTMANAGER_DOCKER_TLS_CA='.*' holds no certificate", self.files(ca=str(garbage)), None),
@@ -174,7 +174,7 @@ class TlsTest(unittest.TestCase):
                 None,
             ),
         ):
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words) as caught:
+            with self.subTest(expected), self.assertRaisesRegex(Unavailable, expected) as caught:
                 self.runtime(tls, port).ping()
             self.assertEqual(caught.exception.remedy, IN_MESSAGE, "check would print another one")
 
@@ -184,7 +184,7 @@ class TlsTest(unittest.TestCase):
         sha1 = self.ours.sign("sha1", digest="-sha1")
         client_only = self.ours.sign("client-only", extensions="extendedKeyUsage=clientAuth")
         critical = self.ours.sign("critical", extensions="1.2.3.4=critical,ASN1:NULL")
-        for words, server, changes in (
+        for expected, server, changes in (
             ("is not for a TLS server; renew it with extendedKeyUsage serverAuth", client_only, {}),
             ("has a key that is too short; renew it with an RSA key of at least 2048 bits", weak, {}),
             (r"signature that is too weak \(SHA-1, MD5\); renew it signed with SHA-256", sha1, {}),
@@ -193,7 +193,7 @@ class TlsTest(unittest.TestCase):
             ("TLS_CERT='.*short.pem' has a key that is too short", self.server, dict(zip(PAIR, weak, strict=True))),
             ("TLS_CERT='.*sha1.pem' has a signature", self.server, dict(zip(PAIR, sha1, strict=True))),
         ):
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words) as caught:
+            with self.subTest(expected), self.assertRaisesRegex(Unavailable, expected) as caught:
                 self.runtime(self.files(**changes), self.serve(server).port).ping()
             self.assertNotIn("not signed by the CA", str(caught.exception))
 
@@ -209,8 +209,8 @@ class TlsTest(unittest.TestCase):
 
     def test_words_in_dockers_form_are_no_tls_port(self) -> None:
         """Such a text may come from a registry or an image."""
-        said = b'{"message": "lstat /x: Client sent an HTTP request to an HTTPS server: not a directory"}'
-        docker = _Plain(b"HTTP/1.0 500 No\r\n\r\n" + said)
+        body = b'{"message": "lstat /x: Client sent an HTTP request to an HTTPS server: not a directory"}'
+        docker = _Plain(b"HTTP/1.0 500 No\r\n\r\n" + body)
         self.addCleanup(docker.close)
         with self.assertRaises(FinalAnswer):
             self.runtime(None, docker.port).ping()

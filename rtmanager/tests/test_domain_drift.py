@@ -188,11 +188,11 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
 
     def test_a_moment_of_a_runtime_whose_clock_is_ahead_is_that_of_the_look(self) -> None:
         ahead, before = LATER + timedelta(days=40), LATER - timedelta(seconds=1)
-        for said, noted in ((ahead, LATER), (before, before), (None, LATER)):
-            own = view(container_id="c-g1", state=ContainerState.EXITED, finished_at=said)
+        for reported_at, noted in ((ahead, LATER), (before, before), (None, LATER)):
+            own = view(container_id="c-g1", state=ContainerState.EXITED, finished_at=reported_at)
             ended = self.found(own, of=record())
             self.assertEqual(ended.last_exit and ended.last_exit.exited_at, noted)
-            adopted = self.found(view(started_at=said), of=None)
+            adopted = self.found(view(started_at=reported_at), of=None)
             self.assertEqual(adopted.new and adopted.new.started_at, noted)
 
     def test_of_two_that_agree_one_is_adopted(self) -> None:

@@ -73,7 +73,7 @@ class AnswersTest(ExecutorTestCase):
         def another() -> None:
             self.world.docker.refuse("ensure_image", Meant.TEMPORARY)
             self.try_once()
-            self.world.docker.obey("ensure_image")
+            self.world.docker.stop_refusing("ensure_image")
 
         for between in (another, self.be_silent):
             with self.subTest(between.__name__):
@@ -143,7 +143,7 @@ class AnswersTest(ExecutorTestCase):
                 errors = [r for r in self.world.captured.records if r.levelname == "ERROR"]
                 self.assertEqual(len(errors), 1, "once in a while, not with each try")
                 for each in ("promote", method):
-                    self.world.docker.obey(each)
+                    self.world.docker.stop_refusing(each)
                 self.try_for(60)
                 self.assertEqual(self.states()[-1], "done")
                 self.assertEqual(self.one.executor.troubles.now(), {})
@@ -209,7 +209,7 @@ class AnswersTest(ExecutorTestCase):
         self.world.docker.refuse("launch", Meant.TEMPORARY)
         operation_id = self.one.queue.submit(request("g1"))
         self.one.once()
-        self.world.docker.obey("launch")
+        self.world.docker.stop_refusing("launch")
         with self.assertRaisesRegex(Unavailable, "set to refuse launch"):
             self.one.completions.wait(operation_id, 0)
 

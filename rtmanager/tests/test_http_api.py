@@ -120,12 +120,12 @@ class ApiTestCase(unittest.TestCase):
             named.setdefault("content-type", "application/json")
         return self.api.handle(Request(method, path, query, named, data))
 
-    def assert_refused(self, answer: tuple[int, Any], code: ErrorCode, *words: str, status: int | None = None) -> None:
+    def assert_refused(self, answer: tuple[int, Any], code: ErrorCode, *texts: str, status: int | None = None) -> None:
         self.assertEqual(answer[1].keys(), {"error"})
         error = answer[1]["error"]
         self.assertEqual((answer[0], error["code"]), (STATUS_OF[code] if status is None else status, code), error)
-        for word in words:
-            self.assertIn(word, error["message"])
+        for text in texts:
+            self.assertIn(text, error["message"])
 
 
 class ReadsTest(ApiTestCase):
@@ -229,7 +229,7 @@ class ListTest(ApiTestCase):
         self.assertEqual(self.follow("status=removed"), [[]])
 
     def test_what_is_not_understood_is_refused_by_name(self) -> None:
-        for query, word in (
+        for query, text in (
             ("limit=0", "limit '0'"),
             ("limit=1001", "1000"),
             ("limit=-1", "limit"),
@@ -254,7 +254,7 @@ class ListTest(ApiTestCase):
             ("&".join(["limit=1"] * 100), "query"),
         ):
             with self.subTest(query=query):
-                self.assert_refused(self.request("GET", f"{RUNTIMES}?{query}"), ErrorCode.INVALID_REQUEST, word)
+                self.assert_refused(self.request("GET", f"{RUNTIMES}?{query}"), ErrorCode.INVALID_REQUEST, text)
 
 
 class OperationsTest(ApiTestCase):
@@ -478,14 +478,14 @@ class GameIdsTest(ApiTestCase):
 
 
 class BodiesTest(ApiTestCase):
-    def assert_body_refused(self, path: str, body: bytes, *words: str) -> None:
+    def assert_body_refused(self, path: str, body: bytes, *texts: str) -> None:
         with self.subTest(path=path, body=body[:80]):
             answer = self.request("POST", f"{RUNTIMES}/g1/{path}", body)
-            self.assert_refused(answer, ErrorCode.INVALID_REQUEST, *words)
+            self.assert_refused(answer, ErrorCode.INVALID_REQUEST, *texts)
             self.assertEqual(self.calls.requests, [])
 
     def test_what_is_no_json_object_is_refused(self) -> None:
-        for body, word in (
+        for body, text in (
             (b"", "empty"),
             (b" ", "no JSON"),
             (b"{", "no JSON"),
@@ -506,10 +506,10 @@ class BodiesTest(ApiTestCase):
             (b'{"image_ref":NaN}', "NaN"),
             (b'{"image_ref":-Infinity}', "-Infinity"),
         ):
-            self.assert_body_refused("start", body, word, "image_ref" if "nity" not in word and word != "NaN" else "")
+            self.assert_body_refused("start", body, text, "image_ref" if "nity" not in text and text != "NaN" else "")
 
     def test_fields_are_exactly_those_expected_and_are_named(self) -> None:
-        for body, word in (
+        for body, text in (
             (b"{}", "image_ref is missing"),
             (b'{"image_ref":"a:1","image_ref":"b:1"}', "'image_ref' is given twice"),
             (b'{"image_ref":"a:1","x":1}', "unknown field 'x'"),
@@ -523,8 +523,8 @@ class BodiesTest(ApiTestCase):
             (b'{"image_ref":"a\\u0000"}', "printable"),
             (b'{"image_ref":"\\ud800"}', "printable"),
         ):
-            self.assert_body_refused("start", body, word)
-            self.assert_body_refused("patch", body, word)
+            self.assert_body_refused("start", body, text)
+            self.assert_body_refused("patch", body, text)
 
     def test_a_reason_is_one_of_the_five(self) -> None:
         self.assert_body_refused("stop", b'{"reason":"bored"}', "'bored'", "orphan_cleanup", "admin_request")

@@ -111,13 +111,13 @@ class ServerTestCase(unittest.TestCase):
         client.send(request)
         return client.answer()
 
-    def assert_refused(self, request: bytes, status: int, *words: str) -> None:
+    def assert_refused(self, request: bytes, status: int, *expected: str) -> None:
         client = self.client()
         client.send(request)
         answer = client.answer()
         self.assertEqual((answer.status, answer.content["error"]["code"]), (status, "invalid_request"), answer)
-        for word in words:
-            self.assertIn(word, answer.content["error"]["message"])
+        for text in expected:
+            self.assertIn(text, answer.content["error"]["message"])
         self.assertEqual(answer.headers["Content-Type"], "application/json; charset=utf-8")
         self.assertEqual(answer.headers["Connection"], "close")
         self.assertEqual(client.rest(), b"")

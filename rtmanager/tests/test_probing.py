@@ -231,15 +231,15 @@ class AnswerTest(ProbingTest):
                 self.assertEqual(self.answer_of(self.engine(head).target()), EngineAnswer(200, ""))
 
     def test_what_is_not_http_is_said_at_once(self) -> None:
-        for said in (
+        for reply in (
             b"SSH-2.0-x",
             b"HTTP/2 200\r\n\r\n",
             b"HTTP/1.1 two hundred\r\n\r\n",
             b"HTTP/1.1 2000 OK\r\n",
             b"\n",
         ):
-            with self.subTest(said):
-                self.assertEqual(self.answer_of(self.engine(said).target()), EngineAnswer(None, "not an HTTP answer"))
+            with self.subTest(reply):
+                self.assertEqual(self.answer_of(self.engine(reply).target()), EngineAnswer(None, "not an HTTP answer"))
 
     def test_a_head_is_read_up_to_its_limit(self) -> None:
         def head(length: int) -> bytes:
@@ -253,10 +253,10 @@ class AnswerTest(ProbingTest):
         )
 
     def test_a_connection_that_ends_early_is_no_answer(self) -> None:
-        for said in (b"", b"HTTP/1.1 200 OK\r\nServer: x\r\n"):
-            with self.subTest(said):
+        for reply in (b"", b"HTTP/1.1 200 OK\r\nServer: x\r\n"):
+            with self.subTest(reply):
                 self.assertEqual(
-                    self.answer_of(self.engine(said, closes=True).target()),
+                    self.answer_of(self.engine(reply, closes=True).target()),
                     EngineAnswer(None, "connection closed before the answer was complete"),
                 )
 

@@ -42,7 +42,7 @@ from rtmanager.workers.reconcile.queue import ReconcileHint
 EVENT = ReconcileHint(HealthSource.DOCKER_EVENT)
 
 
-class SettlerTestCase(unittest.TestCase):
+class ReconcilerTestCase(unittest.TestCase):
     restarts: RestartPolicy | None = None
 
     def setUp(self) -> None:
@@ -54,7 +54,7 @@ class SettlerTestCase(unittest.TestCase):
         return self.world.game_reconciler.settle("g1", hint)
 
 
-class OneLook(SettlerTestCase):
+class OneAttempt(ReconcilerTestCase):
     def test_a_game_that_runs_is_settled_and_nothing_is_told(self) -> None:
         self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), [])
@@ -122,7 +122,7 @@ class OneLook(SettlerTestCase):
         self.assertEqual(sum("disagrees" in message for message in self.world.captured.messages), 1)
 
 
-class Unstarted(SettlerTestCase):
+class Unstarted(ReconcilerTestCase):
     """A container that a restart or a patch created to replace the game's, and left behind."""
 
     def setUp(self) -> None:
@@ -194,7 +194,7 @@ class Unstarted(SettlerTestCase):
         self.assertEqual(dict(self.world.strays.known), {})
 
 
-class BesideOperations(SettlerTestCase):
+class BesideOperations(ReconcilerTestCase):
     def test_an_intended_stop_is_never_told_as_a_crash(self) -> None:
         operation = self.world.claim(request(kind=OpKind.STOP))
         completion = self.world.operator.run(operation)
@@ -261,7 +261,7 @@ class BesideOperations(SettlerTestCase):
         self.assertEqual(self.world.events(), [])
 
 
-class Ends(SettlerTestCase):
+class Ends(ReconcilerTestCase):
     """An inspect determines the kind of exit: an event only names the container."""
 
     def test_one_with_code_0_is_left_to_a_pass(self) -> None:
@@ -302,7 +302,7 @@ class Ends(SettlerTestCase):
         self.assertLess(len(log), 700)
 
 
-class Unreadable(SettlerTestCase):
+class Unreadable(ReconcilerTestCase):
     def test_a_state_that_is_not_known_changes_no_record_and_is_reported(self) -> None:
         self.world.docker.alter(self.container_id, state=ContainerState.UNKNOWN, state_word="hibernating")
         for hint in (EVENT, ReconcileHint(listed=True), ReconcileHint()):
@@ -334,7 +334,7 @@ class Unreadable(SettlerTestCase):
         self.assertEqual(self.world.events(), ["container_exited"])
 
 
-class FoundByAPass(SettlerTestCase):
+class FoundByAPass(ReconcilerTestCase):
     def test_only_an_exit_that_no_event_told_is_noted_as_found_by_a_pass(self) -> None:
         for hint, noted in (
             (EVENT, False),
@@ -348,7 +348,7 @@ class FoundByAPass(SettlerTestCase):
             self.assertEqual([call.args[0] for call in found.call_args_list], [self.container_id] * noted)
 
 
-class OutOfMemory(SettlerTestCase):
+class OutOfMemory(ReconcilerTestCase):
     def hint(self, time_ns: int = 7_000_000_000) -> ReconcileHint:
         return ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
 
@@ -374,7 +374,7 @@ class OutOfMemory(SettlerTestCase):
         self.assertTrue(last_exit.oom, "the event says so where the container does not")
 
 
-class StartedAgain(SettlerTestCase):
+class StartedAgain(ReconcilerTestCase):
     restarts = RestartPolicy(budget=2, first_pause_s=5)
 
     def setUp(self) -> None:
@@ -498,7 +498,7 @@ class StartedAgain(SettlerTestCase):
         self.assertEqual(self.queued(0), [OpKind.RESTART])
 
 
-class Outages(SettlerTestCase):
+class Outages(ReconcilerTestCase):
     """A game that ended with the runtime is started again; one that a user stopped is not."""
 
     def setUp(self) -> None:
@@ -722,7 +722,7 @@ class Outages(SettlerTestCase):
         self.assertEqual(len(self.queued()), 1)
 
 
-class Passes(SettlerTestCase):
+class Passes(ReconcilerTestCase):
     def test_a_pass_with_nothing_to_do_lists_once_and_inspects_nothing(self) -> None:
         self.world.docker.calls.clear()
         self.world.reconcile()

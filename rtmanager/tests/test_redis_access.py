@@ -87,13 +87,13 @@ class Rules(unittest.TestCase):
 
 
 class Examined(unittest.TestCase):
-    def assert_unfit(self, *words: str, **answers: object) -> None:
+    def assert_unfit(self, *expected: str, **answers: object) -> None:
         with self.assertRaises(RedisUnfit) as caught:
             examine(Scripted(**answers), NAMES, "redis at h:1")
         text = f"{caught.exception} {caught.exception.remedy}"
         self.assertEqual(text.splitlines(), [text])
-        for word in words:
-            self.assertIn(word, text)
+        for part in expected:
+            self.assertIn(part, text)
 
     def test_one_that_allows_everything_is_taken(self) -> None:
         for version in ("7.0.15", "8.0-rc1", "255.255.255", "7.2.4", "df-1.0"):
@@ -243,17 +243,17 @@ class Strangers(unittest.TestCase):
             ours, theirs = Authority(Path(home)), Authority(Path(home), "other")
             good, short = ours.sign("good"), ours.sign("short", new_key=SHORT_KEY)
             client_only = ours.sign("client-only", extensions="extendedKeyUsage=clientAuth")
-            for words, pair, tls in (
+            for expected, pair, tls in (
                 ("is not for a TLS server: renew it with", client_only, Tls(ours.certificate)),
                 ("has a key that is too short: renew it with", short, Tls(ours.certificate)),
                 ("name the authority that signed it in", good, Tls(theirs.certificate)),
                 ("renew it with an RSA key", good, Tls(ours.certificate, *short)),
             ):
                 front = TlsFront("/nothing", pair)
-                with self.subTest(words), contextlib.closing(front):
+                with self.subTest(expected), contextlib.closing(front):
                     error = self.connect_error(front.port, tls)
                     self.assertIsInstance(error, RedisUnfit)
-                    self.assertIn(words, error.remedy or "")
+                    self.assertIn(expected, error.remedy or "")
 
     def test_a_file_whose_reading_might_not_end_is_named_and_not_opened(self) -> None:
         with tempfile.TemporaryDirectory() as home:

@@ -183,10 +183,10 @@ class HostStateDirectoriesTest(unittest.TestCase):
         numbers = {*errno.errorcode, 0, 12345} - lacks - {errno.EEXIST}
         for call, path, passing in (("os.mkdir", self.root, set()), ("os.chmod", self.root / "g1", {errno.ENOENT})):
             for number in numbers:
-                with self.subTest(call, number=number), mock.patch(call, side_effect=OSError(number, "said")):
+                with self.subTest(call, number=number), mock.patch(call, side_effect=OSError(number, "refused")):
                     judge = self.assert_refused if number in FINAL - passing else self.assert_deferred
                     judge(f"{path}: ")
-        with mock.patch("os.mkdir", side_effect=OSError(errno.EPERM, "said")):
+        with mock.patch("os.mkdir", side_effect=OSError(errno.EPERM, "refused")):
             self.assert_refused("lsattr")
 
     def test_who_can_give_a_directory_to_its_owner_is_not_warned(self) -> None:

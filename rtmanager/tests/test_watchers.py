@@ -31,7 +31,7 @@ from rtmanager.ports.watching import (
     WriteResult,
 )
 from rtmanager.tests.making import NETWORK, LogCapture, quiet, record, request, view
-from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
+from rtmanager.tests.watching import FakeProbes, FakeResult, UnthreadedQueue, WatchedWorld
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import Prober
 from rtmanager.workers.reconcile import listener as events_module
@@ -70,7 +70,7 @@ class Feed:
 class ListenerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.feed = Feed()
-        self.reconcile_queue = LooksAtOnce(lambda _game_id, _hint: True)
+        self.reconcile_queue = UnthreadedQueue(lambda _game_id, _hint: True)
         self.passes: list[str] = []
         self.captured = LogCapture()
         self.signals = SignalMemory()
@@ -521,25 +521,25 @@ class ProberTest(WatcherTestCase):
             restarts=restarts,
         )
 
-    def probe(self, *said: Said | None) -> None:
-        for answer in said:
-            self.probes.said["g1"] = answer
+    def probe(self, *results: FakeResult | None) -> None:
+        for answer in results:
+            self.probes.results["g1"] = answer
             self.prober.step()
 
     def test_failed_probes_plan_a_restart_where_that_is_wanted_and_a_good_one_cancels_it(self) -> None:
         self.prober = self.make(restarts=RestartPolicy())
-        self.probe(*[Said(500)] * THRESHOLD)
+        self.probe(*[FakeResult(500)] * THRESHOLD)
         self.assertEqual(self.world.store.planned_restarts["g1"][2], RestartCause.PROBE)
-        self.probe(Said())
+        self.probe(FakeResult())
         self.assertEqual(self.world.store.planned_restarts, {})
 
     def test_by_default_failed_probes_plan_none(self) -> None:
-        self.probe(*[Said(500)] * THRESHOLD)
+        self.probe(*[FakeResult(500)] * THRESHOLD)
         self.assertEqual(self.world.store.planned_restarts, {})
 
     def test_failed_probes_beyond_the_budget_are_an_intent(self) -> None:
         self.prober = self.make(restarts=RestartPolicy(budget=0))
-        self.probe(*[Said(500)] * (THRESHOLD + 2))
+        self.probe(*[FakeResult(500)] * (THRESHOLD + 2))
         self.assertEqual(self.world.store.planned_restarts, {})
         messages = self.world.store.messages.values()
         types = [each.fields["notification_type"] for each in messages if each.stream is Stream.NOTIFICATION_INTENTS]
@@ -549,10 +549,10 @@ class ProberTest(WatcherTestCase):
         for budget, given_up in ((0, True), (1, False)):
             self.prober = self.make(restarts=RestartPolicy(budget=budget))
             for _ in range(2):  # the second time from a restarted service
-                self.probe(*[Said(500)] * THRESHOLD)
+                self.probe(*[FakeResult(500)] * THRESHOLD)
                 self.assertIs(self.histories.health("g1").probe_restart_given_up, given_up)
                 self.prober = self.make(restarts=RestartPolicy())
-            self.probe(Said())
+            self.probe(FakeResult())
             self.assertFalse(self.histories.health("g1").probe_restart_given_up)
 
     def test_two_failures_of_three_are_not_told(self) -> None:
@@ -619,7 +619,7 @@ class ProberTest(WatcherTestCase):
         self.world.forget()
         records = self.world.store.records_by_game
         records["g2"] = replace(records["g2"], engine_endpoint="http://[not-an-address:x")
-        self.probes.said["g3"] = BAD
+        self.probes.results["g3"] = BAD
         write = self.prober._findings.write
 
         def write_most(finding: Finding) -> WriteResult:
@@ -736,7 +736,7 @@ class RetentionTest(WatcherTestCase):
         self.assertEqual(self.queued, ["due"])
 
 
-GOOD, BAD = Said(), Said(503, "status 503")
+GOOD, BAD = FakeResult(), FakeResult(503, "status 503")
 
 
 def _event(what: ContainerEventKind, **changes: object) -> ContainerEvent:

@@ -102,9 +102,9 @@ class FailingTest(StatusTestCase):
     def test_what_the_error_says_is_bounded_and_on_one_line(self) -> None:
         for _ in range(3):
             self.defect(ValueError("a\n\x1b" + "x" * 300_000))
-        words = self.status.problem()
-        self.assertLess(len(words), 600)
-        self.assertTrue(words.isprintable())
+        problem = self.status.problem()
+        self.assertLess(len(problem), 600)
+        self.assertTrue(problem.isprintable())
 
     def test_an_error_without_a_text_or_whose_text_raises_is_told_by_its_type(self) -> None:
         class Odd(Exception):

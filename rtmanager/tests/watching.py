@@ -20,7 +20,7 @@ from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
 
-class LooksAtOnce:
+class UnthreadedQueue:
     """`ReconcileQueue` without threads: `run` reconciles the queued games, in the order in which they were queued."""
 
     def __init__(self, settle: Callable[[str, ReconcileHint], bool]) -> None:
@@ -86,7 +86,7 @@ class WatchedWorld(World):
             after_outages=self.after_outages,
             sightings=self.sightings,
         )
-        self.reconcile_queue = LooksAtOnce(self.game_reconciler.settle)
+        self.reconcile_queue = UnthreadedQueue(self.game_reconciler.settle)
         self.drift_scan = DriftScan(
             findings=self.findings,
             runtime=self.runtime.port,
@@ -109,7 +109,7 @@ class WatchedWorld(World):
 
 
 @dataclass
-class Said:
+class FakeResult:
     """The result of a probe."""
 
     status: int | None = 200
@@ -124,10 +124,10 @@ class FakeProbes:
     """Probes with results set by the test, by game; None: the game has no result."""
 
     def __init__(self) -> None:
-        self.said: dict[str, Said | None] = {}
+        self.results: dict[str, FakeResult | None] = {}
         self.targets: list[ProbeTarget] = []
 
     def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, ProbeResult]:
         self.targets = list(targets)
-        answers = {target.key: self.said.get(target.key, Said()) for target in targets}
+        answers = {target.key: self.results.get(target.key, FakeResult()) for target in targets}
         return {key: answer for key, answer in answers.items() if answer is not None}

@@ -143,13 +143,13 @@ class EngineTest(unittest.TestCase):
 
     def test_the_api_version_is_the_older_of_both_sides(self) -> None:
         self.daemon.start()
-        for theirs, spoken in (("1.40", "v1.40"), ("9.99", f"v{DEFAULT_DOCKER_API_VERSION}")):
+        for theirs, version in (("1.40", "v1.40"), ("9.99", f"v{DEFAULT_DOCKER_API_VERSION}")):
             with self.subTest(theirs=theirs):
                 self.daemon.api_version = theirs
                 runtime = DockerRuntime(self.daemon.host)
                 self.addCleanup(runtime.close)
                 runtime.list_games()
-                self.assertEqual(self.daemon.versions[-1], spoken)
+                self.assertEqual(self.daemon.versions[-1], version)
 
     def test_the_api_version_is_agreed_once_and_again_with_another_engine(self) -> None:
         self.daemon.start()
@@ -222,7 +222,7 @@ class EngineTest(unittest.TestCase):
     def test_the_newest_api_that_both_speak_is_spoken(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /containers/json"] = partial(Exchange.reply, status=200, body=[])
-        for answer, spoken in (
+        for answer, version in (
             ({"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "v1.41"),
             ({"ApiVersion": "1.99", "MinAPIVersion": "1.24"}, f"v{NEWEST}"),
             ({"ApiVersion": "1.99", "MinAPIVersion": NEWEST}, f"v{NEWEST}"),
@@ -230,11 +230,11 @@ class EngineTest(unittest.TestCase):
             ({"ApiVersion": "1.24", "MinAPIVersion": None}, "v1.24"),
         ):
             self.daemon.answers["GET /version"] = partial(Exchange.reply, status=200, body=answer)
-            with self.subTest(spoken):
+            with self.subTest(version):
                 runtime = DockerRuntime(self.daemon.host)
                 self.addCleanup(runtime.close)
                 runtime.list_games()
-                self.assertEqual(self.daemon.versions[-1], spoken)
+                self.assertEqual(self.daemon.versions[-1], version)
 
     def test_a_daemon_that_speaks_it_no_more_is_asked_again_and_named(self) -> None:
         self.daemon.start()

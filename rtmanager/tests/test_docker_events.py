@@ -70,7 +70,7 @@ class DockerEventsTest(unittest.TestCase):
         self.feed.connect()
         return self.streams[-1]
 
-    def heard_slowly(self, stream: Feed) -> list[ContainerEvent | UnreadableEvent]:
+    def received_slowly(self, stream: Feed) -> list[ContainerEvent | UnreadableEvent]:
         """All items from a stream that has ended, read more slowly than its lines arrive."""
         until(lambda: stream.taken)
         found = []
@@ -324,7 +324,7 @@ class DockerEventsTest(unittest.TestCase):
             for number in range(100):
                 stream.send(line(time_ns=NOW_NS + number + 1))
             stream.end()
-            found = self.heard_slowly(stream)
+            found = self.received_slowly(stream)
         self.assertIn(UnreadableEvent, [type(each) for each in found])
         self.assertIn(died(NOW_NS + 1), found)
 
@@ -333,7 +333,7 @@ class DockerEventsTest(unittest.TestCase):
             stream = self.connected()
             stream.send(b"[]\n" * 10_000 + line())
             stream.end()
-            found = self.heard_slowly(stream)
+            found = self.received_slowly(stream)
         self.assertLess(len(found), 1000)
 
     def test_labels_with_dockers_own_names_say_nothing(self) -> None:

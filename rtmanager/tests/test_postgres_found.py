@@ -186,14 +186,14 @@ class RefusalsTest(unittest.TestCase):
             self.assertEqual((len(code), remedy.splitlines()), (5, [remedy]))
 
     def test_a_demand_of_the_dsn_that_the_server_does_not_meet_has_its_remedy(self) -> None:
-        asks_for_a_password = b"R\0\0\0\x08\0\0\0\x03"
+        password_request = b"R\0\0\0\x08\0\0\0\x03"
         for demand, remedy in (
             ("", "asks for a password"),
             ("password=p require_auth=gss", "require_auth"),
             ("password=p channel_binding=require", "channel_binding"),
         ):
             with self.subTest(demand), socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-                pool.submit(_answer_once, server, asks_for_a_password)
+                pool.submit(_answer_once, server, password_request)
                 where = f"host=127.0.0.1 port={server.getsockname()[1]} user=u dbname=g sslmode=disable"
                 found = refusals.why_refused(f"{where} gssencmode=disable passfile=/nowhere {demand}", 5.0)
                 self.assertIn(remedy, found.remedy)

@@ -73,7 +73,7 @@ class Engine:
         while not self._over.is_set():
             self._ready.select(DRIP_S)
             self._accept()
-            self._hear_all()
+            self._receive_all()
             if self._drips:
                 for client in [client for client, received in self._open.items() if received]:
                     self._send(client, b"x")
@@ -89,13 +89,13 @@ class Engine:
             return
         client.setblocking(False)
         # A connection that was closed before must not count beside the new one.
-        self._hear_all()
+        self._receive_all()
         self._open[client] = b""
         self._ready.register(client, selectors.EVENT_READ)
         self.accepted += 1
         self.most_open = max(self.most_open, self.open)
 
-    def _hear_all(self) -> None:
+    def _receive_all(self) -> None:
         for key, _ in self._ready.select(0):
             client = key.fileobj
             if client is not self._listener and isinstance(client, socket.socket):
@@ -298,11 +298,11 @@ class NameTest(ProbingTest):
             yield
 
     def test_an_address_is_not_looked_up(self) -> None:
-        looked_up = mock.Mock(side_effect=AssertionError("looked up"))
-        with self.resolving(looked_up):
+        getaddrinfo = mock.Mock(side_effect=AssertionError("looked up"))
+        with self.resolving(getaddrinfo):
             self.assertTrue(self.answer_of(self.engine(OK).target()).good)
             self.answer_of(ProbeTarget("g1", "::1", free_port()))
-        looked_up.assert_not_called()
+        getaddrinfo.assert_not_called()
 
     def test_the_first_address_of_a_name_that_answers_counts(self) -> None:
         engine = self.engine(OK)

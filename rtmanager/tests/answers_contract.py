@@ -64,7 +64,7 @@ class AnswersContract(TestCase):
         """End the refusals of `method`; `log_tail` then answers for a container without a log."""
         raise NotImplementedError
 
-    def test_a_final_answer_is_an_error_of_the_method_or_says_so(self) -> None:
+    def test_a_final_answer_is_an_error_of_the_method_or_is_marked_as_one(self) -> None:
         for method, (call, error, _) in METHODS.items():
             with self.subTest(method):
                 self.refuse(method, Meant.FINAL)
@@ -88,7 +88,7 @@ class AnswersContract(TestCase):
                 self.assertEqual(len(answers), 1)
                 self.stop_refusing(method)
 
-    def test_a_log_that_is_refused_says_why_in_its_place(self) -> None:
+    def test_a_log_that_is_refused_is_replaced_by_the_reason(self) -> None:
         for meant in Meant:
             self.refuse("log_tail", meant)
             self.assertRegex(self.runtime.log_tail("c1"), r"^\(the log cannot be read: .+\)$")

@@ -32,7 +32,7 @@ class ResultsTest(unittest.TestCase):
     def check(self, name: str, run: Callable[[], str], *needs: str) -> Check:
         return Check(name, "system", run, "the check's remedy", needs=needs)
 
-    def test_a_good_check_says_what_it_found(self) -> None:
+    def test_a_good_check_reports_what_it_found(self) -> None:
         self.assertEqual(
             self.results(self.check("redis", lambda: "Redis 7"), redis=["odd"]),
             [Result("redis", True, "Redis 7", warnings=["odd"])],

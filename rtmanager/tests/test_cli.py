@@ -70,7 +70,7 @@ class CheckOfDockerTest(unittest.TestCase):
         self.assertEqual(lines["docker"], "Docker 0 (API 1.41)")
         self.assertRegex(lines["network"], "does not exist.* remedy: docker network create galaxy-net$")
 
-    def test_a_log_driver_that_docker_lacks_has_its_remedy_and_one_that_may_not_be_asked_for_is_a_warning(self) -> None:
+    def test_a_log_driver_that_docker_lacks_has_its_remedy_and_one_that_may_not_be_queried_is_a_warning(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /plugins"] = lambda exchange: exchange.reply(200, [])
         self.daemon.answers["GET /info"] = lambda exchange: exchange.reply(200, {"Plugins": {"Log": ["journald"]}})

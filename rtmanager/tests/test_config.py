@@ -262,7 +262,7 @@ class FaultsTest(ConfigTestCase):
         (fault,) = self.faults({**REQUIRED, "RTMANAGER_DEFAULT_MEMORY": "9" * 400})
         self.assertIn("RTMANAGER_DEFAULT_MEMORY", fault)
 
-    def test_a_name_that_only_looks_like_ours_is_found(self) -> None:
+    def test_a_name_that_only_resembles_ours_is_found(self) -> None:
         names = unknown_names({**REQUIRED, "RTMANAGER_LOGLEVEL": "debug", "PATH": "/bin", "OTEL_X": "1"})
         self.assertEqual(names, ["RTMANAGER_LOGLEVEL"])
 
@@ -417,7 +417,7 @@ class ParserTest(unittest.TestCase):
                 config(**{f"{name}_INTERVAL": "99ms"})
         self.check(parsers.period, {"100ms": 0.1, "8784h": 366 * 86400.0}, ("0.0000001ms", "8785h"))
 
-    def test_a_duration_out_of_bounds_is_told_the_bounds(self) -> None:
+    def test_a_duration_out_of_bounds_is_rejected_with_the_bounds(self) -> None:
         with self.assertRaises(ConfigError) as caught:
             config(SILENCE_TIMEOUT="500ms")
         fault = "RTMANAGER_SILENCE_TIMEOUT: '500ms' is not a duration from 2s to 15s"
@@ -622,7 +622,7 @@ class ParserTest(unittest.TestCase):
     def test_exporters(self) -> None:
         self.check(parsers.exporter, {"none": "none"}, ("", "otlp", "None"))
 
-    def test_a_rule_of_the_domain_says_what_it_expects_once(self) -> None:
+    def test_a_rule_of_the_domain_names_what_it_expects_once(self) -> None:
         with self.assertRaises(ConfigError) as caught:
             config(DEFAULT_CPU_QUOTA="fast")
         self.assertEqual(str(caught.exception).count("fast"), 1)

@@ -201,7 +201,7 @@ class Rules(unittest.TestCase):
             error = refusal(500, json.loads(body)["message"])
             self.assertEqual(meaning("create", error), (Meaning.FINAL, ""), length)
 
-    def test_words_of_silence_that_an_image_may_have_chosen_are_temporary(self) -> None:
+    def test_a_text_of_silence_that_an_image_may_have_chosen_is_temporary(self) -> None:
         for mark in ("no space left on device", "too many open files", "shutting down"):
             error = refusal(500, f"lstat /snapshots/12/fs/etc/passwd/x: {mark}: not a directory")
             self.assertIs(meaning("create", error)[0], Meaning.TEMPORARY, mark)
@@ -248,13 +248,13 @@ class Rules(unittest.TestCase):
             for status in (400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 500, 501, 505, 599):
                 self.assertIs(meaning(call, refusal(status, "some text"))[0], Meaning.FINAL, (call, status))
 
-    def test_what_is_wrong_with_the_request_itself_is_final_whoever_says_so(self) -> None:
+    def test_what_is_wrong_with_the_request_itself_is_final_whoever_reports_it(self) -> None:
         for status in (401, 403, 407, 413, 414, 431):
             for call in CALLS:
                 error = refusal(status, None)
                 self.assertIs(meaning(call, error)[0], Meaning.FINAL, (call, status))
 
-    def test_a_registry_never_speaks_for_the_daemon(self) -> None:
+    def test_an_answer_of_a_registry_never_counts_as_the_daemons(self) -> None:
         for status in (429, 500, 502, 503, 504):
             for text in ("shutting down", "no space left on device", "i/o timeout", "too many open files", ""):
                 self.assertIsNot(meaning("pull", refusal(status, text))[0], Meaning.SILENCE, (status, text))
@@ -269,7 +269,7 @@ class Rules(unittest.TestCase):
             for call in ("create", "start"):
                 self.assertEqual(meaning(call, refusal(500, text)), (Meaning.FINAL, ""), text)
 
-    def test_words_are_bounded_and_on_one_line(self) -> None:
+    def test_the_text_is_bounded_and_on_one_line(self) -> None:
         for text in ("x" * 300_000, "a\nb\0c\u2028\u202e\u2066" * 100_000, "\udcff" * 5000, "<html>" * 99_999):
             found = words(refusal(500, text))
             self.assertLess(len(found), LONGEST + 40)
@@ -382,7 +382,7 @@ class EveryAnswer(DaemonTestCase):
                 self.runtime.list_games()
             self.assertEqual(len(self.runtime.list_games()), 100)
 
-    def test_a_refusal_of_any_size_is_read_as_its_words(self) -> None:
+    def test_a_refusal_of_any_size_is_read_as_its_text(self) -> None:
         for call in ("GET /containers/json", "POST /images/create", f"GET /images/{IMAGE}/json"):
             refusal = {"odd": ["x" * 900] * 9_000, "message": "no " * 999_999}
             self.daemon.answers[call] = replying(500, refusal)
@@ -399,7 +399,7 @@ class EveryAnswer(DaemonTestCase):
             self.daemon.answers["POST /containers/c1/stop"] = reply
             self.assertFalse(self.runtime.stop("c1", 1))
 
-    def test_a_stop_says_whether_it_ended_a_process(self) -> None:
+    def test_a_stop_returns_whether_it_ended_a_process(self) -> None:
         for status, ended in ((204, True), (304, False)):
             self.daemon.answers["POST /containers/c1/stop"] = replying(status, None)
             self.assertIs(self.runtime.stop("c1", 1), ended)
@@ -464,7 +464,7 @@ class EveryAnswer(DaemonTestCase):
             with self.assertRaises(ImageRefInvalid):
                 self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
 
-    def test_a_pull_has_a_temporary_answer_a_final_one_or_words_of_bounded_length(self) -> None:
+    def test_a_pull_has_a_temporary_answer_a_final_one_or_a_text_of_bounded_length(self) -> None:
         replies: tuple[tuple[Reply, type[RuntimeManagerError]], ...] = (
             (replying(429, {"message": "toomanyrequests: <!DOCTYPE html> rate limited"}), TemporaryAnswer),
             (replying(503, {"message": "the registry is being upgraded"}), TemporaryAnswer),
@@ -484,7 +484,7 @@ class EveryAnswer(DaemonTestCase):
                 self.assertIs(caught.exception.code, ErrorCode.IMAGE_PULL_FAILED)
                 self.assertTrue(caught.exception.answer.startswith("pull: "))
 
-    def test_a_log_of_a_daemon_that_tells_its_version_no_more_leaves_it_too(self) -> None:
+    def test_a_log_of_a_daemon_that_gives_its_version_no_more_leaves_it_too(self) -> None:
         def ended(exchange: Exchange) -> None:
             self.daemon.answers["GET /version"] = replying(403, {"message": "no"})
             one._engine._forget()  # as when another thread receives an answer

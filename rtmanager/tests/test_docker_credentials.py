@@ -206,7 +206,7 @@ class FileTest(CredentialsTestCase):
         with self.assertLogs(LOGGER, "WARNING"):
             self.assertRegex(self.note(), f"{self.file}: auths of '{REGISTRY}' is too large, 65536 bytes at most")
 
-    def test_a_note_is_one_line_in_words(self) -> None:
+    def test_a_note_is_one_line_of_text(self) -> None:
         logging.disable(logging.CRITICAL)
         self.addCleanup(logging.disable, logging.NOTSET)
         nested = {"credsStore": "a\nb\x1b[2J\u202e"}, b"[" * 100_000
@@ -262,7 +262,7 @@ class HelperTest(CredentialsTestCase):
             ):
                 self.header()
 
-    def test_it_is_asked_for_the_registry_as_the_cli_names_it(self) -> None:
+    def test_it_is_queried_for_the_registry_as_the_cli_names_it(self) -> None:
         self.install(
             "asked", f"cat > {self.home}/asked; echo $1 >> {self.home}/asked; env > {self.home}/env; echo null"
         )

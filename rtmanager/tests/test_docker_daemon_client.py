@@ -105,7 +105,7 @@ class EngineTest(unittest.TestCase):
         self.daemon.answers[LIST] = html
         self.assert_unavailable("check that Docker runs there")
 
-    def test_a_refusal_is_told_with_its_status_and_its_request(self) -> None:
+    def test_a_refusal_is_reported_with_its_status_and_its_request(self) -> None:
         self.daemon.start()
         for status, expected in ((403, "answered 403"), (503, "answered 503"), (500, "answered 500")):
             self.daemon.answers[LIST] = partial(Exchange.refuse, status=status, message="not for you")
@@ -128,7 +128,7 @@ class EngineTest(unittest.TestCase):
             with mock.patch.object(DeadlineSocket, "connect", side_effect=error):
                 self.assert_unavailable(f"{error.strerror}; .*{expected}")
 
-    def test_a_refusal_that_says_nothing_about_the_container_is_final_or_temporary(self) -> None:
+    def test_a_refusal_without_a_fact_about_the_container_is_final_or_temporary(self) -> None:
         self.daemon.start()
         kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for status, kind in kinds.items():
@@ -199,7 +199,7 @@ class EngineTest(unittest.TestCase):
             found = list(threads.map(lambda _: patient.list_games(), range(640)))
         self.assertEqual(len(found), 640)
 
-    def test_an_api_that_both_do_not_speak_is_named_with_what_to_do(self) -> None:
+    def test_an_api_that_both_do_not_support_is_named_with_what_to_do(self) -> None:
         self.daemon.start()
         for answer, expected in (
             (
@@ -219,7 +219,7 @@ class EngineTest(unittest.TestCase):
                 self.runtime.list_games()
         self.assertEqual(self.daemon.versions, [])
 
-    def test_the_newest_api_that_both_speak_is_spoken(self) -> None:
+    def test_the_newest_api_that_both_support_is_used(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /containers/json"] = partial(Exchange.reply, status=200, body=[])
         for answer, version in (
@@ -236,7 +236,7 @@ class EngineTest(unittest.TestCase):
                 runtime.list_games()
                 self.assertEqual(self.daemon.versions[-1], version)
 
-    def test_a_daemon_that_speaks_it_no_more_is_asked_again_and_named(self) -> None:
+    def test_a_daemon_that_supports_it_no_more_is_queried_again_and_named(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /containers/json"] = partial(
             Exchange.refuse, status=400, message="client version 1.41 is too old. Minimum supported API version is 1.90"
@@ -259,7 +259,7 @@ class EngineTest(unittest.TestCase):
                     self.addCleanup(runtime.close)
                     self.assertEqual(runtime.list_games(), [])
 
-    def test_a_proxy_of_the_environment_is_not_asked(self) -> None:
+    def test_a_proxy_of_the_environment_is_not_used(self) -> None:
         self.daemon.start()
         with mock.patch.dict(os.environ, {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}):
             self.assertEqual(self.runtime.list_games(), [])
@@ -278,7 +278,7 @@ class EngineTest(unittest.TestCase):
             with self.assertRaisesRegex(InvalidValue, "expected unix:///path/to/socket or tcp://host:port"):
                 DockerRuntime(host)
 
-    def test_tcp_is_spoken_as_well(self) -> None:
+    def test_tcp_is_supported_as_well(self) -> None:
         refused = DockerRuntime("tcp://127.0.0.1:1")
         self.addCleanup(refused.close)
         with self.assertRaisesRegex(Unavailable, "Docker at tcp://127.0.0.1:1 does not answer: Connection refused"):

@@ -65,12 +65,12 @@ class ViewsTest(unittest.TestCase):
             listed = listed_view({"Id": "c1", "Image": "i", "State": "exited", **settings})
             self.assertEqual((dict(listed.addresses), listed.networks), ({}, frozenset()))
 
-    def test_a_list_knows_no_times_no_restarts_and_how_it_ended(self) -> None:
+    def test_a_list_has_no_times_no_restarts_and_no_exit(self) -> None:
         listed = listed_view({"Id": "c1", "Image": "i", "State": "running"})
         found = (listed.started_at, listed.finished_at, listed.restart_count, listed.exit_code)
         self.assertEqual(found, (None, None, 0, None))
 
-    def test_a_list_tells_in_words_what_has_run_for_an_hour_and_what_is_unhealthy(self) -> None:
+    def test_the_status_text_of_a_list_shows_what_has_run_for_an_hour_and_what_is_unhealthy(self) -> None:
         for status, expected in {
             "Up About an hour": (True, ""),
             "Up 2 hours (unhealthy)": (True, "unhealthy"),
@@ -117,7 +117,7 @@ class ViewsTest(unittest.TestCase):
     def test_restarts_are_counted(self) -> None:
         self.assertEqual([inspected(restart_count=count).restart_count for count in (0, 3, None)], [0, 3, 0])
 
-    def test_health_is_what_the_images_check_says_and_nothing_where_there_is_none(self) -> None:
+    def test_health_is_the_result_of_the_images_check_and_nothing_where_there_is_none(self) -> None:
         healths: tuple[object, ...] = (
             {"Status": "unhealthy", "FailingStreak": 3},
             {"Status": "starting"},
@@ -128,7 +128,7 @@ class ViewsTest(unittest.TestCase):
         self.assertEqual([inspected(Health=health).health for health in healths], ["unhealthy", "starting", "", "", ""])
         self.assertEqual(inspected().health, "")
 
-    def test_a_container_that_ended_says_how(self) -> None:
+    def test_a_container_that_ended_shows_how(self) -> None:
         found = inspected("exited", ExitCode=137, OOMKilled=True)
         self.assertEqual((found.state, found.exit_code, found.oom_killed), (ContainerState.EXITED, 137, True))
 
@@ -257,7 +257,7 @@ class WhateverItIs(unittest.TestCase):
         ):
             self.assertIsNone(inspected("exited", FinishedAt=moment).finished_at, moment)
 
-    def test_an_answer_without_an_id_has_the_one_that_was_asked_for(self) -> None:
+    def test_an_answer_without_an_id_has_the_one_that_was_requested(self) -> None:
         requested_id = "0123456789abcdef" * 4
         answers: tuple[Any, ...] = ({}, {"Id": None}, None, [], {"Id": "a b"})
         for found in answers:
@@ -326,7 +326,7 @@ class LogTailTest(unittest.TestCase):
     def test_no_log_is_empty(self) -> None:
         self.assertEqual(self.tail(b""), "")
 
-    def test_a_refusal_says_why_in_the_place_of_the_log(self) -> None:
+    def test_the_reason_of_a_refusal_takes_the_place_of_the_log(self) -> None:
         for status, explanation in (
             (501, "configured logging driver does not support reading"),
             (404, "No such container"),

@@ -110,7 +110,7 @@ class DockerEventsTest(unittest.TestCase):
 
     # ── the requests ──
 
-    def test_it_asks_for_what_matters_about_our_containers_from_a_moment_before_now_by_the_daemons_clock(self) -> None:
+    def test_it_requests_what_matters_about_our_containers_from_a_moment_before_now_by_the_daemons_clock(self) -> None:
         self.feed.connect()
         (query,) = self.event_queries()
         self.assertEqual(
@@ -129,7 +129,7 @@ class DockerEventsTest(unittest.TestCase):
 
     # ── the events ──
 
-    def test_an_event_is_heard_at_once(self) -> None:
+    def test_an_event_is_received_at_once(self) -> None:
         stream = self.connected()
         listening = self.feed.listen()
         for number in range(3):
@@ -166,7 +166,7 @@ class DockerEventsTest(unittest.TestCase):
         stream.send(whole[40:])
         self.assertEqual(next(self.feed.listen()), died())
 
-    def test_events_that_come_in_one_piece_are_all_heard(self) -> None:
+    def test_events_that_come_in_one_piece_are_all_received(self) -> None:
         self.assertEqual(self.received(line() + line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
 
     def test_a_kill_carries_its_signal_and_a_death_no_exit_code(self) -> None:
@@ -186,7 +186,7 @@ class DockerEventsTest(unittest.TestCase):
             ],
         )
 
-    def test_what_says_nothing_about_a_game_is_passed_over(self) -> None:
+    def test_what_is_not_about_a_game_is_passed_over(self) -> None:
         others = (
             line(Type="network", Action="destroy"),
             line(attributes={"com.galaxy.game_id": ""}),
@@ -212,7 +212,7 @@ class DockerEventsTest(unittest.TestCase):
         self.feed.connect()
         self.assertEqual(self.since(), f"{NOW_S + 5}.000000000")
 
-    def test_what_was_heard_is_not_told_again_and_what_comes_between_two_streams_is_not_missed(self) -> None:
+    def test_what_was_received_is_not_passed_on_again_and_what_comes_between_two_streams_is_not_missed(self) -> None:
         self.feed = self.make(SHORT_S)
         first, second, third = (died(NOW_NS + number) for number in range(3))
         stream = self.connected()
@@ -223,7 +223,7 @@ class DockerEventsTest(unittest.TestCase):
         stream.send(line(time_ns=second.time_ns) + line(time_ns=third.time_ns))
         self.assertEqual(list(self.feed.listen()), [third])
 
-    def test_an_event_of_which_half_came_before_the_windows_end_is_heard_from_the_next_stream(self) -> None:
+    def test_an_event_of_which_half_came_before_the_windows_end_is_received_from_the_next_stream(self) -> None:
         self.feed = self.make(SHORT_S)
         stream = self.connected()
         stream.send(line(time_ns=NOW_NS + 1) + line(time_ns=NOW_NS + 7)[:40])
@@ -286,7 +286,7 @@ class DockerEventsTest(unittest.TestCase):
         stream.send(line(time_ns=NOW_NS + 2) + line(time_ns=NOW_NS + 3))
         self.assertEqual(next(self.feed.listen()), died(NOW_NS + 3))
 
-    def test_what_cannot_be_read_is_told_as_that_and_ends_nothing(self) -> None:
+    def test_what_cannot_be_read_is_reported_as_that_and_ends_nothing(self) -> None:
         bad = (
             b"<html>\n",
             b'{"Type":"container"\n',
@@ -308,7 +308,7 @@ class DockerEventsTest(unittest.TestCase):
         self.assertEqual([type(each) for each in found], [UnreadableEvent] * len(bad) + [ContainerEvent])
         self.assertLess(max(len(each.why) for each in found if isinstance(each, UnreadableEvent)), 200)
 
-    def test_a_line_without_an_end_is_given_up_and_what_follows_it_is_heard(self) -> None:
+    def test_a_line_without_an_end_is_given_up_and_what_follows_it_is_received(self) -> None:
         with mock.patch.object(skim, "LONGEST_REDUCED", 1 << 17):
             endless = (b"1," * 50_000 for _ in range(10))
             found = self.items(*endless, b"\n", line())
@@ -318,7 +318,7 @@ class DockerEventsTest(unittest.TestCase):
         labels = {f"label-{number}": "x" * 1000 for number in range(3000)} | {"one": "\\" * 1_000_000}
         self.assertEqual(self.received(line(attributes=labels), line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
 
-    def test_events_that_come_faster_than_they_are_seen_to_are_told_as_lost(self) -> None:
+    def test_events_that_come_faster_than_they_are_handled_are_reported_as_lost(self) -> None:
         with mock.patch.object(events, "MOST_WAITING", 1000):
             stream = self.connected()
             for number in range(100):
@@ -336,7 +336,7 @@ class DockerEventsTest(unittest.TestCase):
             found = self.received_slowly(stream)
         self.assertLess(len(found), 1000)
 
-    def test_labels_with_dockers_own_names_say_nothing(self) -> None:
+    def test_labels_with_dockers_own_names_mean_nothing(self) -> None:
         labels = {"exitCode": "²", "signal": "28", "name": "x", "image": "y", "execID": "z"}
         (kill, death) = self.received(line("kill", attributes=labels), line("die", attributes=labels))
         self.assertEqual((kill.signal, kill.signal_is_label), ("28", False))
@@ -345,7 +345,7 @@ class DockerEventsTest(unittest.TestCase):
     def test_two_events_of_an_old_daemon_in_one_second_are_two(self) -> None:
         self.assertEqual(self.received(line(timeNano=None), line(timeNano=None)), [died(), died()])
 
-    def test_an_event_whose_time_cannot_be_is_heard_and_moves_nothing(self) -> None:
+    def test_an_event_whose_time_cannot_be_is_received_and_moves_nothing(self) -> None:
         self.feed = self.make(SHORT_S)
         for time_ns in (2**62, -5, 1e400, "now", None, True, 10**30):
             stream = self.connected()
@@ -373,7 +373,7 @@ class DockerEventsTest(unittest.TestCase):
         with self.assertRaisesRegex(Unavailable, "No such file or directory"):
             self.feed.connect()
 
-    def test_an_engine_that_refuses_says_no_or_not_now_with_its_words(self) -> None:
+    def test_a_refusal_of_an_engine_is_final_or_temporary_with_its_text(self) -> None:
         kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for request in (PING, EVENTS):
             for status, kind in kinds.items():
@@ -434,7 +434,7 @@ class DockerEventsTest(unittest.TestCase):
         self.assertLess(time.monotonic() - began, PATIENT_S)
         self.assertFalse(self.feed._failed)
 
-    def test_another_engine_that_speaks_an_older_version_is_listened_to(self) -> None:
+    def test_events_of_another_engine_with_an_older_version_are_received(self) -> None:
         self.feed.connect()
         self.daemon.api_version = "1.40"
         self.daemon.answers[EVENTS] = lambda x: x.refuse(400, "client version 1.41 is too new")
@@ -469,7 +469,7 @@ class DockerEventsTest(unittest.TestCase):
         self.feed.interrupt()
         self.assertEqual(list(self.feed.listen()), [])
 
-    def test_after_an_interruption_nothing_is_asked_any_more(self) -> None:
+    def test_after_an_interruption_nothing_is_requested_any_more(self) -> None:
         self.feed.interrupt()
         with self.assertRaises(Unavailable):
             self.feed.connect()

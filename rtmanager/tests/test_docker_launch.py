@@ -83,7 +83,7 @@ class LaunchTest(DockerAnswersTest):
             self.assertEqual(self.runtime.launch(SPEC), "c1")
         self.assertIn("galaxy-game-g1: Docker warns: no swap limit", logs.output[0])
 
-    def test_an_engine_with_too_small_limits_is_told_the_label_to_raise(self) -> None:
+    def test_the_error_of_an_engine_with_too_small_limits_names_the_label_to_raise(self) -> None:
         memory = "out of its 512 MB: raise the image's label `com.galaxy.memory`, or RTMANAGER_DEFAULT_MEMORY$"
         for state, log, expected in (
             ({"ExitCode": 137, "OOMKilled": True}, b"", f"exit code 137; its log is empty; it ran {memory}"),
@@ -190,7 +190,7 @@ class PromoteTest(DockerAnswersTest):
             self.runtime.promote("c1", SPEC)
         self.assertEqual([self.daemon.count(each) for each in (START, REMOVE)], [0, 1])
 
-    def test_a_container_that_is_gone_is_told_by_dockers_own_words_only(self) -> None:
+    def test_a_container_that_is_gone_is_recognised_by_dockers_own_text_only(self) -> None:
         self.refuse(RENAME, 404, "No such container: c1")
         with self.assertRaises(ContainerNotFound):
             self.runtime.promote("c1", SPEC)
@@ -224,13 +224,13 @@ class RemoveTest(DockerAnswersTest):
         with self.assertRaisesRegex(Unavailable, "device or resource busy"):
             self.runtime.remove("c1")
 
-    def test_anonymous_volumes_go_with_it_and_force_is_never_asked_for(self) -> None:
+    def test_anonymous_volumes_go_with_it_and_force_is_never_requested(self) -> None:
         self.runtime.remove("c1")
         self.assertEqual(self.daemon.requests[-2:], ["GET /version", REMOVE])  # no inspect follows
         query = self.daemon.queries[-1]
         self.assertEqual((query["v"], query["force"]), ("true", "false"))
 
-    def test_a_live_process_and_an_absent_container_are_told_apart(self) -> None:
+    def test_a_live_process_and_an_absent_container_are_distinguished(self) -> None:
         self.refuse(REMOVE, 409, "You cannot remove a restarting container")
         self.accept(BY_ID, 200, _described("restarting"))
         with self.assertRaisesRegex(StillRunning, "restarting"):

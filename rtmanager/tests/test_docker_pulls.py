@@ -90,12 +90,12 @@ class PullTest(unittest.TestCase):
         self.assertEqual(self.ensure(), "sha256:1")
         self.assertEqual(self.daemon.count(CREATE), 1)
 
-    def test_always_asks_the_registry_for_a_present_image(self) -> None:
+    def test_always_queries_the_registry_for_a_present_image(self) -> None:
         for _ in range(2):
             self.ensure(PullPolicy.ALWAYS)
         self.assertEqual(self.daemon.count(CREATE), 2)
 
-    def test_what_is_asked_for_is_one_tag_or_digest_and_never_all_tags(self) -> None:
+    def test_what_is_requested_is_one_tag_or_digest_and_never_all_tags(self) -> None:
         digest = "sha256:" + "a" * 64
         for ref, tag in (("galaxy/game", "latest"), ("galaxy/game:2", "2"), (f"galaxy/game:2@{digest}", digest)):
             with self.assertRaises(ImageUnavailable):  # the pull succeeds, but this daemon only has REF
@@ -158,7 +158,7 @@ class PullTest(unittest.TestCase):
             errors = [threads.submit(self.ensure, ref=ref).exception() for ref in ("a:1", "b:1")]
         self.assertEqual({type(error) for error in errors}, {ImageUnavailable})
 
-    def test_a_refusal_says_what_docker_said_and_what_to_do(self) -> None:
+    def test_a_refusal_has_dockers_message_and_what_to_do(self) -> None:
         for explanation, remedy in (
             ("manifest for x:1 not found: manifest unknown", "check that the tag was pushed"),
             ("pull access denied for x, repository does not exist", "docker login"),
@@ -244,7 +244,7 @@ class PullTest(unittest.TestCase):
         last = len(self.daemon.requests) - 1 - self.daemon.requests[::-1].index(CREATE)
         return self.daemon.headers[last].get("X-Registry-Auth", "")
 
-    def test_credentials_that_cannot_be_read_are_left_out_and_named_when_the_registry_asks_for_some(self) -> None:
+    def test_credentials_that_cannot_be_read_are_left_out_and_named_when_the_registry_requires_some(self) -> None:
         self.config.write_text(json.dumps({"auths": {"registry.test:5000": {"auth": "%"}}}))
         with self.assertLogs("rtmanager.tests.pulls", "WARNING"):
             self.ensure(PullPolicy.ALWAYS)
@@ -255,7 +255,7 @@ class PullTest(unittest.TestCase):
         ):
             self.ensure(PullPolicy.ALWAYS)
 
-    def test_whatever_the_stream_says_is_one_answer_of_bounded_length(self) -> None:
+    def test_whatever_the_stream_contains_is_one_answer_of_bounded_length(self) -> None:
         for content, expected in (
             (b"<html>oh dear</html>\n", "no JSON: '<html>"),
             (b'{"error": "' + b"x" * 300_000 + b'"}\n', r"characters\)"),
@@ -314,7 +314,7 @@ class ProgressTest(unittest.TestCase):
         self.assertEqual(str(progress), "1 of 2 layers, 1.5 of 4.0 MB")
         self.assertEqual(progress.idle_s(now=9), 2)
 
-    def test_a_line_that_says_nothing_new_is_no_progress(self) -> None:
+    def test_a_line_without_anything_new_is_no_progress(self) -> None:
         progress = Progress(now=0)
         loading = {"status": "Downloading", "id": "a", "progressDetail": {"current": 1}}
         for now in range(1, 100):

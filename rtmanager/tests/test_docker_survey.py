@@ -105,7 +105,7 @@ class SurveyTest(unittest.TestCase):
             self.assertEqual("Cmd" in body, any_command)
         self.assertEqual([each["name"] for each in self.daemon.queries if "name" in each], ["galaxy-trial-abc"] * 2)
 
-    def test_a_trial_that_docker_refuses_says_why_with_the_remedy(self) -> None:
+    def test_a_trial_that_docker_refuses_has_the_reason_with_the_remedy(self) -> None:
         self.answer("POST /containers/create", {"message": "unknown log opt 'x' for local log driver"}, 400)
         with self.assertRaisesRegex(LaunchFailed, "unknown log opt.*RTMANAGER_DOCKER_LOG_DRIVER=local"):
             self.runtime.try_create(SPEC, any_command=True)

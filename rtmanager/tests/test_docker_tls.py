@@ -70,12 +70,12 @@ class TlsTest(unittest.TestCase):
         # The last label shows that the whole answer arrived; the large one is not kept.
         self.assertEqual(runtime.ensure_image(REF, PullPolicy.ALWAYS).labels, {"com.galaxy.memory": "64m"})
 
-    def test_without_a_client_certificate_where_none_is_asked_for(self) -> None:
+    def test_without_a_client_certificate_where_none_is_required(self) -> None:
         open_to_all = self.serve(self.server)
         self.runtime(TlsFiles(ca=self.ours.certificate), open_to_all.port).ping()
         self.runtime(TlsFiles(ca=self.ours.certificate), open_to_all.port, host="localhost").ping()
 
-    def test_events_are_heard_and_can_be_interrupted(self) -> None:
+    def test_events_are_received_and_can_be_interrupted(self) -> None:
         feed = Feed()
         self.addCleanup(feed.end)
         self.daemon.answers["GET /_ping"] = lambda exchange: exchange.reply_raw(200, b"OK")
@@ -148,7 +148,7 @@ class TlsTest(unittest.TestCase):
         shutil.copy(self.client[0], certificate)
         runtime.ping()
 
-    def test_what_is_wrong_is_said_with_its_setting(self) -> None:
+    def test_what_is_wrong_is_reported_with_its_setting(self) -> None:
         expired, expired_client = self.ours.sign("expired", days=-1), self.ours.sign("expired-client", days=-1)
         other_host, stranger = self.ours.sign("other-host", subject="DNS:other.test"), self.theirs.sign("stranger")
         garbage = self.home / "garbage.pem"
@@ -178,7 +178,7 @@ class TlsTest(unittest.TestCase):
                 self.runtime(tls, port).ping()
             self.assertEqual(caught.exception.remedy, IN_MESSAGE, "check would print another one")
 
-    def test_a_certificate_of_the_right_ca_that_does_not_do_is_said_to_be_so(self) -> None:
+    def test_a_certificate_of_the_right_ca_that_does_not_do_is_reported_as_such(self) -> None:
         no_ca = Authority(self.home, "no-ca", "basicConstraints=critical,CA:FALSE")
         weak = self.ours.sign("short", new_key=SHORT_KEY)
         sha1 = self.ours.sign("sha1", digest="-sha1")
@@ -207,7 +207,7 @@ class TlsTest(unittest.TestCase):
             with self.subTest(port), self.assertRaisesRegex(Unavailable, "expects TLS.*set RTMANAGER_DOCKER_TLS_CA"):
                 self.runtime(None, port).ping()
 
-    def test_words_in_dockers_form_are_no_tls_port(self) -> None:
+    def test_a_text_in_dockers_form_is_no_tls_port(self) -> None:
         """Such a text may come from a registry or an image."""
         body = b'{"message": "lstat /x: Client sent an HTTP request to an HTTPS server: not a directory"}'
         docker = _Plain(b"HTTP/1.0 500 No\r\n\r\n" + body)
@@ -215,7 +215,7 @@ class TlsTest(unittest.TestCase):
         with self.assertRaises(FinalAnswer):
             self.runtime(None, docker.port).ping()
 
-    def test_a_server_that_says_nothing_in_the_handshake_is_given_up(self) -> None:
+    def test_a_server_that_sends_nothing_in_the_handshake_is_given_up(self) -> None:
         silent = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(silent.close)
         runtime = self.runtime(self.files(), silent.getsockname()[1])

@@ -68,7 +68,7 @@ class OfRunningRecords(DriftTestCase):
     def test_one_that_is_being_removed_is_waited_for(self) -> None:
         self.assertEqual(drift(record(), view(container_id="c-g1", state=ContainerState.REMOVING)), [])
 
-    def test_who_noticed_is_told(self) -> None:
+    def test_the_observer_is_published(self) -> None:
         (finding,) = drift(record(), source=HealthSource.DOCKER_EVENT)
         assert isinstance(finding, Finding)
         self.assertEqual(finding.health[0].source, HealthSource.DOCKER_EVENT)
@@ -102,10 +102,10 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         self.assertEqual(finding.new.started_at, NOW)
         self.assertEqual([(row.kind, row.source) for row in finding.log], [_row(OpKind.RECONCILE_ADOPT)])
 
-    def test_of_a_new_game_nobody_is_told_by_an_event(self) -> None:
+    def test_of_a_new_game_no_event_is_published(self) -> None:
         self.assertEqual([event.published for event in self.found(view(), of=None).health], [False])
 
-    def test_of_a_game_that_was_told_to_have_stopped_everybody_is_told(self) -> None:
+    def test_the_start_of_a_game_that_was_published_as_stopped_is_published(self) -> None:
         (event,) = self.found(view(), of=record(status=Status.STOPPED)).health
         self.assertTrue(event.published)
         self.assertEqual((event.event_type, event.details), (EventType.CONTAINER_STARTED, {"image_ref": IMAGE}))
@@ -186,7 +186,7 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         [finding] = decide([record(status=Status.STOPPED)], [view()], Observation(LATER), HOUSE, namesakes)
         self.assertIsInstance(finding, Finding)
 
-    def test_a_moment_of_a_runtime_whose_clock_is_ahead_is_that_of_the_look(self) -> None:
+    def test_a_moment_of_a_runtime_whose_clock_is_ahead_is_that_of_the_observation(self) -> None:
         ahead, before = LATER + timedelta(days=40), LATER - timedelta(seconds=1)
         for reported_at, noted in ((ahead, LATER), (before, before), (None, LATER)):
             own = view(container_id="c-g1", state=ContainerState.EXITED, finished_at=reported_at)

@@ -146,7 +146,7 @@ class AtSightTest(ExecutorTestCase):
         self.assertIn(("finish_together", 4), live)
         wait_until(lambda: not self.one.executor.live(), "the end of what runs")
 
-    def test_their_callers_hear_of_it(self) -> None:
+    def test_their_callers_are_notified(self) -> None:
         self.one.work()
         verdicts = [self.one.completions.wait(row, 0) for row in list(self.world.store.operations)[-4:]]
         outcomes = [verdict and verdict.outcome for verdict in verdicts]
@@ -215,7 +215,7 @@ class ParallelTest(ExecutorTestCase):
         )
         self.assertEqual([row.kind for row in self.world.store.log], [OpKind.START, OpKind.STOP] * 2 + [OpKind.STOP])
 
-    def test_an_end_is_announced_and_wakes_the_relay(self) -> None:
+    def test_an_end_is_announced_and_notifies_the_relay(self) -> None:
         operation_id = self.one.queue.submit(request("g1"))
         self.one.work()
         self.assertEqual(
@@ -291,7 +291,7 @@ class DependencyTest(ExecutorTestCase):
         self.assertEqual((self.states()[-1], self.world.rows()), ("due", []))
         self.assertEqual(claimed.generation, 1)
 
-    def test_a_call_whose_launch_lost_its_answer_leaves_no_container_that_no_record_knows(self) -> None:
+    def test_a_call_whose_launch_lost_its_answer_leaves_no_container_without_a_record(self) -> None:
         for before in (None, Status.STOPPED, Status.REMOVED):
             with self.subTest(before=before):
                 self.world = World()
@@ -411,7 +411,7 @@ class OwnershipTest(ExecutorTestCase):
         self.assertIs(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.world.running(), [])
 
-    def test_an_instance_that_wakes_up_after_its_operation_ended_touches_no_container_that_came_since(self) -> None:
+    def test_an_instance_that_resumes_after_its_operation_ended_touches_no_container_that_came_since(self) -> None:
         """It freezes before it reads the record, and reads a later one after the thaw (I7)."""
         for kind, before in (
             (OpKind.STOP, Status.RUNNING),
@@ -717,7 +717,7 @@ class WaitingForPullsTest(ExecutorTestCase):
         self.one.work()
         self.assertEqual(len(self.world.running()), 4)
 
-    def test_it_began_when_it_began_and_asks_the_lobby_once(self) -> None:
+    def test_it_began_when_it_began_and_queries_the_lobby_once(self) -> None:
         began = self.world.clock()
         self.submit_far("g1")
         self.world.clock.advance(100)

@@ -205,7 +205,7 @@ class AnswersTest(ExecutorTestCase):
         texts += [row.error_message or "" for row in self.world.store.log]
         self.assertLess(max(map(len, texts)), 5000)
 
-    def test_a_call_hears_a_temporary_answer_at_once(self) -> None:
+    def test_a_call_gets_a_temporary_answer_at_once(self) -> None:
         self.world.docker.refuse("launch", Meant.TEMPORARY)
         operation_id = self.one.queue.submit(request("g1"))
         self.one.once()
@@ -380,7 +380,7 @@ class LacksTest(ExecutorTestCase):
                 self.assertEqual(self.world.results(), [("success", "")])
                 self.assert_consistent()
 
-    def test_a_call_hears_of_it_at_once(self) -> None:
+    def test_a_call_is_notified_of_it_at_once(self) -> None:
         self.world.directories.raises["g1"] = Unavailable("state root", "this process can open no more files")
         operation_id = self.one.queue.submit(request("g1"))
         self.one.once()

@@ -139,13 +139,13 @@ class EveryEffect(unittest.TestCase):
         found = {place for tree in _sources().values() for place in _raw(tree)}
         self.assertEqual(found, {(call, function) for call, functions in RAW.items() for function in functions})
 
-    def test_a_connection_of_the_watch_over_postgresql_is_only_asked(self) -> None:
+    def test_a_connection_of_the_watch_over_postgresql_is_only_queried(self) -> None:
         """`two` opens connections without a failpoint: they change nothing. `connect` retries by itself."""
         tree = _sources()["adapters/postgres/database.py"]
         made = {name for name, call in _calls(tree) if _dotted(call.func).endswith("self.connect")}
         self.assertEqual(made, {"two", "connect"})
 
-    def test_redis_is_asked_under_a_name_only(self) -> None:
+    def test_redis_is_queried_under_a_name_only(self) -> None:
         [tree] = [tree for name, tree in _sources().items() if name.endswith("redis_streams.py")]
         [streams] = [each for each in tree.body if isinstance(each, ast.ClassDef)]
         methods = {each.name: each for each in streams.body if isinstance(each, ast.FunctionDef)}

@@ -129,7 +129,7 @@ class ApiTestCase(unittest.TestCase):
 
 
 class ReadsTest(ApiTestCase):
-    def test_liveness_asks_no_dependency(self) -> None:
+    def test_liveness_checks_no_dependency(self) -> None:
         self.missing, self.records.broken = {"postgres": "gone"}, Unavailable("postgres", "gone")
         self.assertEqual(self.request("GET", "/healthz"), (200, {"status": "ok"}))
 
@@ -221,7 +221,7 @@ class ListTest(ApiTestCase):
                 self.assertTrue(all(len(page) == size for page in pages[:-1]))
                 self.assertTrue(pages[-1], "the last page is empty")
 
-    def test_a_page_has_a_hundred_unless_asked_otherwise(self) -> None:
+    def test_a_page_has_a_hundred_unless_requested_otherwise(self) -> None:
         self.assertEqual(len(self.request("GET", RUNTIMES)[1]["items"]), 100)
 
     def test_a_status_selects(self) -> None:
@@ -562,7 +562,7 @@ class RoutesTest(ApiTestCase):
             with self.subTest(path=path):
                 self.assert_refused(self.request("GET", path), ErrorCode.NOT_FOUND, path)
 
-    def test_a_wrong_method_is_told_the_right_ones(self) -> None:
+    def test_a_wrong_method_is_answered_with_the_right_ones(self) -> None:
         for method, path, allowed in (
             ("POST", "/healthz", "GET, HEAD"),
             ("OPTIONS", RUNTIMES, "GET, HEAD"),

@@ -42,7 +42,7 @@ class HealthTest(ApiTestCase):
             ),
         )
 
-    def test_a_crash_is_told_with_its_log_and_times_in_utc(self) -> None:
+    def test_a_crash_is_reported_with_its_log_and_times_in_utc(self) -> None:
         details = {"exit_code": 137, "oom": True, "more": {"deep": [1, None, "é"]}}
         self.store.write_event(
             HealthEvent("g1", "c1", EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, AWAY, details)
@@ -75,13 +75,13 @@ class HealthTest(ApiTestCase):
             ),
         )
 
-    def test_a_game_without_a_record_is_not_found_in_the_words_of_the_record(self) -> None:
+    def test_a_game_without_a_record_is_not_found_in_the_text_of_the_record(self) -> None:
         self.store.write_event(HealthEvent("g2", "c1", EventType.CONTAINER_STARTED, HealthSource.INSPECT, NOW))
         answer = self.request("GET", f"{RUNTIMES}/g2/health")
         self.assert_refused(answer, ErrorCode.NOT_FOUND, "g2")
         self.assertEqual(answer, self.request("GET", f"{RUNTIMES}/g2"))
 
-    def test_what_cannot_be_asked_is_refused(self) -> None:
+    def test_what_cannot_be_requested_is_refused(self) -> None:
         self.assert_refused(self.request("GET", f"{RUNTIMES}/a.b/health"), ErrorCode.INVALID_REQUEST, "game_id")
         self.assert_refused(self.request("GET", f"{GAME}/health?limit=1"), ErrorCode.INVALID_REQUEST, "'limit'")
         self.assert_refused(self.request("POST", f"{GAME}/health"), ErrorCode.INVALID_REQUEST, "GET, HEAD", status=405)
@@ -118,7 +118,7 @@ class LogTest(ApiTestCase):
                 self.assertTrue(all(len(page) == size for page in pages[:-1]))
                 self.assertTrue(pages[-1], "the last page is empty")
 
-    def test_a_page_has_a_hundred_unless_asked_otherwise(self) -> None:
+    def test_a_page_has_a_hundred_unless_requested_otherwise(self) -> None:
         self.assertEqual(len(self.request("GET", f"{GAME}/operations")[1]["items"]), 100)
 
     def test_rows_that_come_meanwhile_move_nothing(self) -> None:

@@ -319,7 +319,7 @@ class OpenApiTest(unittest.TestCase):
     def test_server_and_document_have_the_same_routes(self) -> None:
         self.assertEqual(Replay(self.document, self.service.base_url).routes, self.service.routes)
 
-    def test_every_example_obeys_its_schema(self) -> None:
+    def test_every_example_conforms_to_its_schema(self) -> None:
         for name, found in Replay(self.document, self.service.base_url).operations.items():
             parts = {"request": found.content.get("requestBody", {}), **found.content["responses"]}
             for part, content in parts.items():

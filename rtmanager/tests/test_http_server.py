@@ -181,7 +181,7 @@ class RequestsTest(ServerTestCase):
             self.assertIn(b"Content-Type: text/plain; version=0.0.4\r\nContent-Length: 4\r\n", head)
             self.assertEqual(rest, body)
 
-    def test_http_1_0_ends_the_connection_unless_it_asks_otherwise(self) -> None:
+    def test_http_1_0_ends_the_connection_unless_it_requests_otherwise(self) -> None:
         client = self.client()
         client.send(b"GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
         self.assertEqual(client.answer().headers["Connection"], "keep-alive")
@@ -469,11 +469,11 @@ class SlowClientsTest(ServerTestCase):
         self.assert_dripping_is_ended(post + b"Content-Length: 9999\r\n\r\n", b"x")
         self.assert_dripping_is_ended(post + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n")
 
-    def test_a_new_client_that_says_nothing_is_left(self) -> None:
+    def test_a_new_client_that_sends_nothing_is_left(self) -> None:
         self.serve(limits=STRICT)
         self.assertEqual(self.client().rest(), b"")
 
-    def test_an_idle_connection_is_ended_without_a_word(self) -> None:
+    def test_an_idle_connection_is_ended_without_an_answer(self) -> None:
         self.serve(limits=replace(LIMITS, idle_s=0.05))
         client = self.client()
         client.send(GET)
@@ -595,7 +595,7 @@ class CrowdTest(ServerTestCase):
                 return False
         return True
 
-    def test_requests_wait_in_a_bounded_queue_and_more_are_told_so(self) -> None:
+    def test_requests_wait_in_a_bounded_queue_and_more_are_rejected(self) -> None:
         busy, go_on = threading.Semaphore(0), threading.Event()
         self.addCleanup(go_on.set)
 

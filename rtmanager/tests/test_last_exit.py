@@ -80,7 +80,7 @@ class RequestedByManagerTest(LastExitTest):
         assert last_exit is not None
         self.assertEqual((last_exit.exit_code, last_exit.oom), (137, False))
 
-    def test_it_ended_when_the_runtime_says_and_never_later_than_now(self) -> None:
+    def test_it_ended_when_the_runtime_reports_and_never_later_than_now(self) -> None:
         for ahead_s in (-5, 5):
             with self.subTest(ahead_s=ahead_s):
                 self.begin()
@@ -136,7 +136,7 @@ class EndedByItselfTest(LastExitTest):
                 assert last_exit is not None
                 self.assertEqual((last_exit.requested_by, last_exit.oom), (RequestedBy.UNKNOWN, oom))
 
-    def test_a_log_that_cannot_be_read_says_so_and_the_stop_succeeds(self) -> None:
+    def test_a_log_that_cannot_be_read_is_replaced_by_the_reason_and_the_stop_succeeds(self) -> None:
         self.world.docker.exit(self.container_id, 139)
         self.world.runtime.raises["log_tail"] = Unavailable("docker", "away")
         completion = self.world.do(request_of(OpKind.STOP))
@@ -178,7 +178,7 @@ class AgainTest(LastExitTest):
                 self.world.queue.finish(again, self.world.operator.run(again))
                 self.assertIs(self.ended_by(), RequestedBy.MANAGER)
 
-    def test_a_second_try_of_one_claim_knows_what_the_first_has_stopped(self) -> None:
+    def test_a_second_try_of_one_claim_has_what_the_first_has_stopped(self) -> None:
         operation = self.world.claim(request_of(OpKind.STOP))
         self.world.docker.lose_answer("stop")
         with self.assertRaises(Unavailable):
@@ -227,7 +227,7 @@ class AgainTest(LastExitTest):
         [again] = self.world.queue.claim(1)
         return again
 
-    def test_a_restart_that_cannot_go_on_says_what_the_earlier_try_has_stopped(self) -> None:
+    def test_a_restart_that_cannot_go_on_reports_what_the_earlier_try_has_stopped(self) -> None:
         operation = self.world.claim(request_of(OpKind.RESTART))
         self.world.docker.lose_answer("stop")
         with self.assertRaises(Unavailable):

@@ -86,7 +86,7 @@ class LobbyTest(unittest.TestCase):
         wait_until(lambda: bool(self.answers()))
         return self.answers()[0]
 
-    def test_the_game_is_asked_about_and_the_answer_is_in_the_log(self) -> None:
+    def test_the_game_is_queried_and_the_answer_is_in_the_log(self) -> None:
         lobby = self.serve(reply(OK))
         self.assertEqual(self.query(lobby.url), "200")
         self.assertEqual(lobby.requests, ["GET /api/v1/internal/games/g1 HTTP/1.1"])
@@ -112,12 +112,12 @@ class LobbyTest(unittest.TestCase):
     def test_a_silent_lobby_is_given_up_after_the_timeout(self) -> None:
         self.assertTrue(self.query(self.serve(silence).url, 0.02).startswith("no answer"))
 
-    def test_no_proxy_of_the_environment_is_asked(self) -> None:
+    def test_no_proxy_of_the_environment_is_used(self) -> None:
         lobby = self.serve(reply(OK))
         with mock.patch.dict(os.environ, {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}):
             self.assertEqual(self.query(lobby.url), "200")
 
-    def test_asking_a_slow_lobby_returns_at_once_and_drops_what_is_too_much(self) -> None:
+    def test_querying_a_slow_lobby_returns_at_once_and_drops_what_is_too_much(self) -> None:
         server = self.serve(silence)
         lobby = self.diagnostics(server.url)
         lobby.query("g0")

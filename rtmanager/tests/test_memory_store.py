@@ -286,7 +286,7 @@ class TroubleTest(unittest.TestCase):
             frozen.accept([job(Stream.START_JOBS, 1)])
         self.assertEqual(list(self.queue.claim(9)), [])
 
-    def test_endings_are_refused_as_often_as_asked(self) -> None:
+    def test_endings_are_refused_as_often_as_requested(self) -> None:
         self.queue.submit(request("g1"))
         (operation,) = self.queue.claim(1)
         self.store.refuse_endings(1)

@@ -181,7 +181,7 @@ class ExchangedTest(unittest.TestCase):
         with self.assertRaises(ImageUnavailable):
             _image_of(pull)
 
-    def test_once_it_is_known_nothing_but_its_identity_is_asked(self) -> None:
+    def test_once_it_is_known_nothing_but_its_identity_is_queried(self) -> None:
         self.exchange()
         with self.assertRaises(OtherDaemon):
             self.runtime.list_games()
@@ -253,7 +253,7 @@ class NetworkGoneTest(unittest.TestCase):
         self.guarded.world.bring(Status.RUNNING)
         self.guarded.docker.networks.clear()
 
-    def test_a_start_is_told_that_the_network_is_missing(self) -> None:
+    def test_a_start_fails_with_the_error_that_the_network_is_missing(self) -> None:
         completion = self.guarded.world.do(request("g2", OpKind.START))
         self.assertIs(completion.error_code, ErrorCode.START_CONFIG_INVALID)
 
@@ -352,7 +352,7 @@ class OtherDeploymentTest(unittest.TestCase):
             self.runtime.remove(view.container_id)
         self.assertEqual(len(self.docker.containers), 1)
 
-    def test_what_a_list_has_told_of_is_not_inspected_before_a_stop(self) -> None:
+    def test_what_a_list_has_shown_is_not_inspected_before_a_stop(self) -> None:
         self.world.bring(Status.RUNNING)
         self.world.reconcile()
         self.docker.calls.clear()

@@ -207,7 +207,7 @@ class AnswerTest(ProbingTest):
         self.assertIn("Connection: close", headers)
         self.assertTrue(any(header.startswith("User-Agent: ") for header in headers))
 
-    def test_any_other_status_is_a_failure_that_says_which(self) -> None:
+    def test_any_other_status_is_a_failure_that_names_it(self) -> None:
         for status in (204, 404, 503):
             with self.subTest(status):
                 answer = self.answer_of(self.engine(f"HTTP/1.1 {status} So\r\n\r\n".encode()).target())
@@ -230,7 +230,7 @@ class AnswerTest(ProbingTest):
             with self.subTest(head):
                 self.assertEqual(self.answer_of(self.engine(head).target()), EngineAnswer(200, ""))
 
-    def test_what_is_not_http_is_said_at_once(self) -> None:
+    def test_what_is_not_http_is_reported_at_once(self) -> None:
         for reply in (
             b"SSH-2.0-x",
             b"HTTP/2 200\r\n\r\n",
@@ -260,17 +260,17 @@ class AnswerTest(ProbingTest):
                     EngineAnswer(None, "connection closed before the answer was complete"),
                 )
 
-    def test_a_reset_is_said(self) -> None:
+    def test_a_reset_is_reported(self) -> None:
         self.assertEqual(
             self.answer_of(self.engine(resets=True).target()), EngineAnswer(None, "connection reset by peer")
         )
 
-    def test_a_refused_connection_is_said(self) -> None:
+    def test_a_refused_connection_is_reported(self) -> None:
         self.assertEqual(
             self.answer_of(ProbeTarget("g1", LOOPBACK, free_port())), EngineAnswer(None, "connection refused")
         )
 
-    def test_an_impossible_port_is_said(self) -> None:
+    def test_an_impossible_port_is_reported(self) -> None:
         self.assertEqual(
             self.answer_of(ProbeTarget("g1", LOOPBACK, 70000)), EngineAnswer(None, "there is no such port")
         )
@@ -282,7 +282,7 @@ class AnswerTest(ProbingTest):
             self.assertTrue(self.answer_of(engine.target()).good)
         self.assertEqual((proxy.accepted, engine.accepted), (0, 1))
 
-    def test_an_ipv6_address_is_asked(self) -> None:
+    def test_an_ipv6_address_is_probed(self) -> None:
         try:
             engine = self.engine(OK, host="::1")
         except OSError as error:
@@ -311,13 +311,13 @@ class NameTest(ProbingTest):
             self.assertTrue(self.answer_of(ProbeTarget("g1", "engine", engine.port)).good)
         self.assertIn(f"\r\nHost: engine:{engine.port}\r\n".encode(), engine.requests[0])
 
-    def test_a_name_that_is_not_known_is_said(self) -> None:
+    def test_a_name_that_is_not_known_is_reported(self) -> None:
         unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         with self.resolving(mock.Mock(side_effect=unknown)):
             answer = self.answer_of(ProbeTarget("g1", "nobody", 80))
         self.assertEqual(answer, EngineAnswer(None, "name cannot be resolved: Name or service not known"))
 
-    def test_a_name_that_is_none_is_said(self) -> None:
+    def test_a_name_that_is_none_is_reported(self) -> None:
         for host in ("a..b", "a" * 70):
             with self.subTest(host):
                 answer = self.answer_of(ProbeTarget("g1", host, 80))
@@ -346,7 +346,7 @@ class TimeTest(ProbingTest):
         )
         self.assertEqual(len(engine.requests), 1)
 
-    def ask_300_that_hang(self, parallel: int) -> tuple[Engine, float]:
+    def probe_300_that_hang(self, parallel: int) -> tuple[Engine, float]:
         engine = self.engine()
         targets = [engine.target(f"g{number}") for number in range(300)]
         begin = time.monotonic()
@@ -357,12 +357,12 @@ class TimeTest(ProbingTest):
         return engine, took_s
 
     def test_all_that_hang_are_waited_for_together(self) -> None:
-        engine, took_s = self.ask_300_that_hang(parallel=300)
+        engine, took_s = self.probe_300_that_hang(parallel=300)
         self.assertEqual(engine.most_open, 300)
         self.assertGreaterEqual(took_s, 2.0)
 
-    def test_only_so_many_are_asked_at_once_and_waiting_for_a_turn_takes_nobodys_time(self) -> None:
-        engine, took_s = self.ask_300_that_hang(parallel=150)
+    def test_only_so_many_are_probed_at_once_and_waiting_for_a_turn_takes_nobodys_time(self) -> None:
+        engine, took_s = self.probe_300_that_hang(parallel=150)
         self.assertEqual(engine.most_open, 150)
         # The second half had its own full timeout.
         self.assertGreaterEqual(took_s, 4.0)
@@ -374,7 +374,7 @@ class TimeTest(ProbingTest):
         self.assertEqual([key for key, answer in answers.items() if not answer.good], ["silent"])
         self.assertEqual(engine.most_open, 1)
 
-    def test_nobody_to_ask_takes_no_time(self) -> None:
+    def test_nobody_to_probe_takes_no_time(self) -> None:
         self.assertEqual(self.probes().probe([], PATIENCE_S), {})
 
 

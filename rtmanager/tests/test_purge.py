@@ -114,7 +114,7 @@ class PurgeTest(StreamsTestCase):
         self.assertTrue(self.store.is_forgotten(again))
 
     def test_the_age_of_an_entry_begins_with_its_acceptance(self) -> None:
-        """A Redis whose clock is behind assigns ids that look old."""
+        """A Redis whose clock is behind assigns ids with old times."""
         for number in range(1, 4):
             self.streams.add(START, start_fields(f"g{number}"), EntryId(number, 0))
         self.take_over()
@@ -167,7 +167,7 @@ class PurgeTest(StreamsTestCase):
         self.assertEqual(len(logged), 1)
         self.assertIn("'audit'", logged[0].__dict__["error"])
 
-    def test_a_user_without_the_right_is_told_which(self) -> None:
+    def test_the_right_that_a_user_lacks_is_named(self) -> None:
         self.streams.add(START, start_fields("g1"))
         self.take_over()
         with mock.patch.object(self.streams, "trim", return_value=Trimmed(refused="NOPERM")):
@@ -356,7 +356,7 @@ class ImagesTest(WorldTestCase):
         self.world.store.put_record(record("g2", Status.REMOVED, current_image_ref="r.test/game:1.0.0"))
         self.assertEqual(self.after_two_weeks(), 1)
 
-    def test_one_that_is_needed_between_the_look_and_the_removal_is_left(self) -> None:
+    def test_one_that_is_needed_between_the_check_and_the_removal_is_left(self) -> None:
         self.pull("r.test/game:1.0.0")
         self.whole_pass()
         self.weeks(2)

@@ -55,7 +55,7 @@ class ReconcilerTestCase(unittest.TestCase):
 
 
 class OneAttempt(ReconcilerTestCase):
-    def test_a_game_that_runs_is_settled_and_nothing_is_told(self) -> None:
+    def test_a_game_that_runs_is_settled_and_nothing_is_published(self) -> None:
         self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), [])
 
@@ -68,13 +68,13 @@ class OneAttempt(ReconcilerTestCase):
         last_exit = self.world.store.last_exits["g1"]
         self.assertEqual((last_exit.exit_code, last_exit.oom, last_exit.log), (139, False, "panic: no more races"))
 
-    def test_a_crash_is_told_once_however_often_it_is_looked_at(self) -> None:
+    def test_a_crash_is_published_once_however_often_it_is_reconciled(self) -> None:
         self.world.docker.exit(self.container_id, 139)
         for _ in range(3):
             self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), ["container_exited"])
 
-    def test_a_crash_is_told_without_its_log_when_that_cannot_be_read(self) -> None:
+    def test_a_crash_is_published_without_its_log_when_that_cannot_be_read(self) -> None:
         self.world.docker.exit(self.container_id, 1)
         self.world.docker.lose_answer("log_tail")
         self.assertTrue(self.settle())
@@ -87,7 +87,7 @@ class OneAttempt(ReconcilerTestCase):
         self.assertEqual(self.world.known().status, Status.REMOVED)
         self.assertEqual(self.world.rows(), [("reconcile_dispose", "success", None)])
 
-    def test_one_that_is_being_removed_is_looked_at_again_and_told_as_gone(self) -> None:
+    def test_one_that_is_being_removed_is_reconciled_again_and_published_as_gone(self) -> None:
         self.world.docker.change(self.container_id, ContainerState.REMOVING)
         self.assertFalse(self.settle())
         self.assertEqual(self.world.events(), [])
@@ -95,7 +95,7 @@ class OneAttempt(ReconcilerTestCase):
         self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), ["container_disappeared"])
 
-    def test_one_that_was_replaced_by_hand_is_disposed_and_the_new_one_adopted_in_one_look(self) -> None:
+    def test_one_that_was_replaced_by_hand_is_disposed_and_the_new_one_adopted_in_one_attempt(self) -> None:
         self.world.docker.vanish(self.container_id)
         self.world.docker.add_foreign(view(container_id="by-hand"))
         self.assertTrue(self.settle(ReconcileHint(listed=True)))
@@ -142,7 +142,7 @@ class Unstarted(ReconcilerTestCase):
         self.assertEqual(self.left(), {self.container_id})
         self.assertEqual((self.world.events(), self.world.rows()), ([], []))
 
-    def test_a_pass_finds_it_and_nothing_else_to_look_at(self) -> None:
+    def test_a_pass_finds_it_and_nothing_else_to_reconcile(self) -> None:
         self.world.reconcile()
         self.assertEqual(self.left(), {self.container_id})
         self.world.drift_scan.step()
@@ -185,7 +185,7 @@ class Unstarted(ReconcilerTestCase):
                 self.settle(self.hint)
                 self.assertIn("next", self.left())
 
-    def test_it_is_never_adopted_and_its_end_tells_nothing(self) -> None:
+    def test_it_is_never_adopted_and_its_end_publishes_nothing(self) -> None:
         self.world.bring(Status.STOPPED)
         self.settle(ReconcileHint(containers=frozenset({"next"}), listed=True))
         self.world.docker.vanish("next")
@@ -195,7 +195,7 @@ class Unstarted(ReconcilerTestCase):
 
 
 class BesideOperations(ReconcilerTestCase):
-    def test_an_intended_stop_is_never_told_as_a_crash(self) -> None:
+    def test_an_intended_stop_is_never_published_as_a_crash(self) -> None:
         operation = self.world.claim(request(kind=OpKind.STOP))
         completion = self.world.operator.run(operation)
         self.assertFalse(self.settle(), "looked at while the stop is under way: its container has ended")
@@ -204,7 +204,7 @@ class BesideOperations(ReconcilerTestCase):
         self.assertEqual(self.world.events(), [])
         self.assertEqual(self.world.known().status, Status.STOPPED)
 
-    def test_a_game_that_this_instance_works_on_is_looked_at_when_that_is_over(self) -> None:
+    def test_a_game_that_this_instance_works_on_is_reconciled_when_that_is_over(self) -> None:
         worked_on = {"g1"}
         game_reconciler = replace(self.world.game_reconciler, works_on=worked_on.__contains__)
         self.world.docker.vanish(self.container_id)
@@ -226,7 +226,7 @@ class BesideOperations(ReconcilerTestCase):
         self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual([row[0] for row in self.world.rows()], ["start"])
 
-    def test_nor_when_the_instance_that_stops_dies_in_the_middle_and_another_looks(self) -> None:
+    def test_nor_when_the_instance_that_stops_dies_in_the_middle_and_another_reconciles(self) -> None:
         operation = self.world.claim(request(kind=OpKind.STOP))
         self.world.operator.run(operation)
         other = WatchedWorld(owner=2)
@@ -243,7 +243,7 @@ class BesideOperations(ReconcilerTestCase):
         self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), ["container_started"])
 
-    def test_a_crash_right_after_the_start_is_told_when_the_start_has_been_written(self) -> None:
+    def test_a_crash_right_after_the_start_is_published_when_the_start_has_been_written(self) -> None:
         world = WatchedWorld()
         operation = world.claim(request())
         completion = world.operator.run(operation)
@@ -253,7 +253,7 @@ class BesideOperations(ReconcilerTestCase):
         self.assertTrue(world.game_reconciler.settle("g1", EVENT))
         self.assertEqual(world.events(), ["container_started", "container_exited"])
 
-    def test_an_event_of_an_earlier_container_says_nothing_about_the_present_one(self) -> None:
+    def test_an_event_of_an_earlier_container_does_not_count_for_the_present_one(self) -> None:
         self.world.do(request(kind=OpKind.RESTART))
         self.world.forget()
         hint = ReconcileHint(HealthSource.DOCKER_EVENT, frozenset({self.container_id}), {self.container_id: 5})
@@ -271,7 +271,7 @@ class Ends(ReconcilerTestCase):
         self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual((self.world.known().status, self.world.events()), (Status.STOPPED, ["container_exited"]))
 
-    def test_a_kill_that_nobody_explains_is_looked_at_again_and_memory_may_be_told_meanwhile(self) -> None:
+    def test_a_kill_that_nobody_explains_is_reconciled_again_and_memory_may_be_published_meanwhile(self) -> None:
         hint = ReconcileHint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id}))
         self.world.docker.exit(self.container_id, 137)
         self.assertTrue(self.settle(hint))
@@ -282,14 +282,14 @@ class Ends(ReconcilerTestCase):
         self.world.reconcile_queue.run()
         self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
 
-    def test_any_other_code_is_told_at_once(self) -> None:
+    def test_any_other_code_is_published_at_once(self) -> None:
         self.world.docker.exit(self.container_id, 3)
         self.assertTrue(
             self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id})))
         )
         self.assertEqual(self.world.events(), ["container_exited"])
 
-    def test_a_log_that_cannot_be_read_keeps_no_end_from_being_told(self) -> None:
+    def test_a_log_that_cannot_be_read_keeps_no_end_from_being_published(self) -> None:
         def broken(container_id: str) -> str:
             raise TypeError("a frame\0 of a log that is none " + "x" * 9999)
 
@@ -335,7 +335,7 @@ class Unreadable(ReconcilerTestCase):
 
 
 class FoundByAPass(ReconcilerTestCase):
-    def test_only_an_exit_that_no_event_told_is_noted_as_found_by_a_pass(self) -> None:
+    def test_only_an_exit_without_an_event_is_noted_as_found_by_a_pass(self) -> None:
         for hint, noted in (
             (EVENT, False),
             (ReconcileHint(listed=True), True),
@@ -352,13 +352,13 @@ class OutOfMemory(ReconcilerTestCase):
     def hint(self, time_ns: int = 7_000_000_000) -> ReconcileHint:
         return ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
 
-    def test_it_is_told_while_the_engine_lives_on_and_once_a_minute(self) -> None:
+    def test_it_is_published_while_the_engine_lives_on_and_once_a_minute(self) -> None:
         for time_s in (7, 7, 66, 67):
             self.assertTrue(self.settle(self.hint(time_s * 10**9)))
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
-    def test_of_a_clock_that_was_ahead_each_occasion_is_told_and_none_in_the_future(self) -> None:
+    def test_of_a_clock_that_was_ahead_each_occasion_is_published_and_none_in_the_future(self) -> None:
         for ahead_s in (3600, 0):
             self.world.clock.advance(120)
             now = self.world.clock()
@@ -366,7 +366,7 @@ class OutOfMemory(ReconcilerTestCase):
             self.assertEqual(self.world.written[-1].health[0].occurred_at, now)
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
 
-    def test_with_the_death_that_follows_both_are_told_in_their_order(self) -> None:
+    def test_with_the_death_that_follows_both_are_published_in_their_order(self) -> None:
         self.world.docker.exit(self.container_id, 137)
         self.assertTrue(self.settle(self.hint()))
         self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
@@ -433,7 +433,7 @@ class StartedAgain(ReconcilerTestCase):
         self.world.do(request())
         self.assertEqual(self.queued(60), [])
 
-    def test_not_when_it_ended_by_its_own_will_or_was_asked_to(self) -> None:
+    def test_not_when_it_ended_voluntarily_or_was_stopped(self) -> None:
         self.crash(code=0, hint=ReconcileHint(listed=True))
         self.world.reconcile_queue.run()
         self.assertEqual(self.world.known().status, Status.STOPPED)
@@ -445,7 +445,7 @@ class StartedAgain(ReconcilerTestCase):
         self.assertEqual(self.queued(60), [])
         self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.SIGNAL)
 
-    def test_a_kill_that_a_list_shows_before_its_event_is_a_crash_when_the_event_says_so(self) -> None:
+    def test_a_kill_that_a_list_shows_before_its_event_is_a_crash_when_the_event_shows_one(self) -> None:
         container = self.world.container()
         self.crash(code=137, hint=ReconcileHint(listed=True))
         self.assertEqual(self.world.known().status, Status.RUNNING, "the event is waited for")

@@ -67,12 +67,12 @@ class AttentionTest(unittest.TestCase):
         self.addCleanup(gate.set)
         return gate
 
-    def test_a_game_that_is_named_is_looked_at_once(self) -> None:
+    def test_a_game_that_is_named_is_reconciled_once(self) -> None:
         self.reconcile_queue.add("g1")
         self.assertTrue(self.reconcile_queue.wait_until_attempted(PATIENCE_S))
         self.assertEqual(self.reconciler.games, ["g1"])
 
-    def test_one_that_is_not_settled_is_looked_at_again(self) -> None:
+    def test_one_that_is_not_settled_is_reconciled_again(self) -> None:
         self.reconciler.answers["g1"] = [False, False, Unavailable("docker", "away"), True]
         self.reconcile_queue.add("g1")
         wait_until(lambda: len(self.reconciler.seen) == 4)
@@ -93,14 +93,14 @@ class AttentionTest(unittest.TestCase):
             logged, ["games to reconcile wait for postgres", "games to reconcile wait for postgres no more"]
         )
 
-    def test_a_defect_is_logged_and_ends_the_look(self) -> None:
+    def test_a_defect_is_logged_and_ends_the_attempt(self) -> None:
         self.reconciler.answers["g1"] = [ValueError("a defect")]
         self.reconcile_queue.add("g1")
         wait_until(lambda: "work on a game failed, the others go on" in self.captured.messages)
         self.reconcile_queue.add("g1")
         wait_until(lambda: len(self.reconciler.seen) == 2)
 
-    def test_a_defect_in_one_game_after_the_other_is_told_until_one_is_settled(self) -> None:
+    def test_a_defect_in_one_game_after_the_other_is_reported_until_one_is_settled(self) -> None:
         for number in range(3):
             self.reconciler.answers[f"g{number}"] = [ValueError("a defect"), SystemExit()]
             self.reconcile_queue.add(f"g{number}")
@@ -169,7 +169,7 @@ class AttentionTest(unittest.TestCase):
             self.reconcile_queue.add(game, ReconcileHint(listed=True))
         self.assertTrue(self.reconcile_queue.wait_until_attempted(PATIENCE_S))
 
-    def test_a_silent_game_is_looked_at_again_for_an_event_and_not_for_a_pass(self) -> None:
+    def test_a_silent_game_is_reconciled_again_for_an_event_and_not_for_a_pass(self) -> None:
         self.silent("g1")
         self.reconcile_queue.add("g1", ReconcileHint(listed=True))
         self.reconcile_queue.add("g2")
@@ -179,7 +179,7 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: self.reconciler.games.count("g1") == 2)
         self.assertTrue(self.reconciler.seen[-1][1].listed)
 
-    def test_half_of_the_threads_look_at_silent_games_and_one_that_answers_hastens_the_others(self) -> None:
+    def test_half_of_the_threads_reconcile_silent_games_and_one_that_answers_hastens_the_others(self) -> None:
         games = [f"g{number}" for number in range(5)]
         self.silent(*games)
         gates = [self.hold(game) for game in games[:4]]
@@ -232,7 +232,7 @@ class AttentionTest(unittest.TestCase):
         gate.set()
         wait_until(lambda: self.reconciler.games == ["stopped"])
 
-    def test_no_game_is_looked_at_by_two_at_once(self) -> None:
+    def test_no_game_is_reconciled_by_two_at_once(self) -> None:
         gate = self.hold("g1")
         self.reconcile_queue.add("g1")
         wait_until(lambda: self.reconciler.games == ["g1"])
@@ -243,7 +243,7 @@ class AttentionTest(unittest.TestCase):
         gate.set()
         wait_until(lambda: self.reconciler.games.count("g1") == 2)
 
-    def test_what_is_named_several_times_before_its_look_is_merged(self) -> None:
+    def test_what_is_named_several_times_before_its_attempt_is_merged(self) -> None:
         self.reconcile_queue.add("g1", ReconcileHint(containers=frozenset({"a"})), delay_s=60)
         self.reconcile_queue.add("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={"b": 7}), delay_s=60)
         self.reconcile_queue.add("g1", ReconcileHint(signalled=frozenset({"c"})))
@@ -251,12 +251,12 @@ class AttentionTest(unittest.TestCase):
         expected = ReconcileHint(HealthSource.DOCKER_EVENT, frozenset({"a"}), {"b": 7}, frozenset({"c"}))
         self.assertEqual(self.reconciler.seen, [("g1", expected)])
 
-    def test_a_delayed_look_waits_for_its_time(self) -> None:
+    def test_a_delayed_attempt_waits_for_its_time(self) -> None:
         self.reconcile_queue.add("later", delay_s=60)
         self.reconcile_queue.add("now")
         wait_until(lambda: self.reconciler.games == ["now"])
 
-    def test_the_wait_for_all_looks_ends_when_one_is_stuck(self) -> None:
+    def test_the_wait_for_all_attempts_ends_when_one_is_stuck(self) -> None:
         self.hold("stuck")
         self.reconcile_queue.add("stuck")
         self.assertFalse(self.reconcile_queue.wait_until_attempted(0.01))

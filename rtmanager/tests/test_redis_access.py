@@ -119,7 +119,7 @@ class Examined(unittest.TestCase):
         ):
             self.assert_unfit("Redis Cluster", HELLO=hello("7.0.0"), XADD=answer)
 
-    def test_a_write_that_is_refused_is_told_with_its_cause_and_remedy(self) -> None:
+    def test_a_write_that_is_refused_is_reported_with_its_cause_and_remedy(self) -> None:
         for answer, cause, remedy in (
             (redis.ReadOnlyError("You can't write against a read only replica."), "a replica now", "name the primary"),
             (redis.exceptions.OutOfMemoryError("command not allowed"), "memory is full", "raise maxmemory"),
@@ -152,7 +152,7 @@ class Examined(unittest.TestCase):
     def test_a_key_of_another_type_is_written_to(self) -> None:
         self.assertEqual(examine(Scripted(HELLO=hello("7.0.0"), SADD=WRONG_TYPE), NAMES, "redis"), "7.0.0")
 
-    def test_writes_that_are_kept_back_are_told(self) -> None:
+    def test_writes_that_are_kept_back_are_reported(self) -> None:
         with self.assertRaisesRegex(WritesRefused, "answers, and to no write"):
             examine(Scripted(HELLO=hello("7.0.0"), SADD=redis.TimeoutError("Timeout")), NAMES, "redis")
 
@@ -222,7 +222,7 @@ class Strangers(unittest.TestCase):
         self.assertEqual(message.splitlines(), [message])
         return caught.exception
 
-    def test_each_is_named_by_what_it_answers_whether_tls_is_spoken_or_not(self) -> None:
+    def test_each_is_named_by_what_it_answers_with_tls_or_without(self) -> None:
         for answer, name in (
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server answers there"),
             (b"ERROR\r\n", "memcached"),
@@ -238,7 +238,7 @@ class Strangers(unittest.TestCase):
                     self.assertIn("RTMANAGER_REDIS_MASTER_ADDR", error.remedy or "")
 
     @unittest.skipUnless(shutil.which("openssl"), "needs openssl to make certificates")
-    def test_a_certificate_that_does_not_do_is_told_from_one_of_another_authority(self) -> None:
+    def test_a_certificate_that_does_not_do_is_distinguished_from_one_of_another_authority(self) -> None:
         with tempfile.TemporaryDirectory() as home:
             ours, theirs = Authority(Path(home)), Authority(Path(home), "other")
             good, short = ours.sign("good"), ours.sign("short", new_key=SHORT_KEY)
@@ -280,13 +280,13 @@ class Strangers(unittest.TestCase):
                     self.assertEqual(error.remedy, "correct SSLKEYLOGFILE")
                     self.assertIsInstance(self.connect_error(self.serve(b"")), Unavailable, "no TLS is wanted")
 
-    def test_one_that_says_nothing_is_silence_with_a_likely_cause(self) -> None:
+    def test_one_that_sends_nothing_is_silence_with_a_likely_cause(self) -> None:
         for tls in (None, Tls()):
             error = self.connect_error(self.serve(None), tls)
             self.assertIsInstance(error, Unavailable)
             self.assertIn("accepts connections and says nothing", str(error))
 
-    def test_one_that_ends_each_connection_without_a_word_is_silence(self) -> None:
+    def test_one_that_ends_each_connection_without_an_answer_is_silence(self) -> None:
         self.assertIsInstance(self.connect_error(self.serve(b"")), Unavailable)
 
     def test_a_command_that_another_program_answers_ends_nothing(self) -> None:

@@ -59,7 +59,7 @@ class NamesTest(unittest.TestCase):
 
         asyncio.run(run())
 
-    def test_one_whose_turn_never_came_is_told_from_one_that_is_slow_and_is_not_asked_later(self) -> None:
+    def test_one_whose_turn_never_came_is_distinguished_from_one_that_is_slow_and_is_not_probed_later(self) -> None:
         async def run() -> None:
             first, second, third = self.look_up("stuck-1", "stuck-2", "waiting")
             self.assertTrue(await first.has_begun_within(PATIENCE_S))

@@ -54,7 +54,7 @@ class StartupTest(unittest.TestCase):
         self.start([self.check(name) for name in SYSTEMS])
         self.assertEqual((sorted(self.checked), self.logged()), (sorted(SYSTEMS), []))
 
-    def test_each_that_is_silent_is_asked_again_and_logged_once_when_it_begins_and_when_it_answers(self) -> None:
+    def test_each_that_is_silent_is_checked_again_and_logged_once_when_it_begins_and_when_it_answers(self) -> None:
         self.start([self.check(name, *(silence(name) for _ in range(3))) for name in ("postgres", "redis", "docker")])
         for name in ("postgres", "redis", "docker"):
             self.assertEqual([what for what, of in self.logged() if of == name], [WAITS, ANSWERS])

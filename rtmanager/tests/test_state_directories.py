@@ -165,7 +165,7 @@ class HostStateDirectoriesTest(unittest.TestCase):
         ):
             self.directories.check_root()
 
-    def test_what_the_process_lacks_says_nothing_of_the_directory(self) -> None:
+    def test_what_the_process_lacks_is_no_fault_of_the_directory(self) -> None:
         for call in ("os.open", "os.mkdir", "os.fstatvfs"):
             for number, remedy in (
                 (errno.EMFILE, "ulimit -n"),
@@ -389,7 +389,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
             self.assert_unfit(f"{MIN_INODES - 1} inodes")
         self.directories.prepare("new")
 
-    def test_what_a_file_system_does_not_tell_or_nobody_wants_checked_is_enough(self) -> None:
+    def test_what_a_file_system_does_not_report_or_no_setting_checks_is_enough(self) -> None:
         with self.has(f_blocks=0, f_bavail=0, f_files=0, f_favail=0):
             self.directories.check_root()
         with self.has(f_bavail=0, f_favail=0):
@@ -434,7 +434,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         self.directories.check_root()
         self.assertEqual(self.checks, 2)
 
-    def test_records_that_cannot_be_read_delay_a_game_and_say_nothing_of_the_root(self) -> None:
+    def test_records_that_cannot_be_read_delay_a_game_and_mean_nothing_for_the_root(self) -> None:
         with mock.patch.object(self, "games", side_effect=Unavailable("postgres", "away")):
             self.directories = self.manager()
         self.directories.check_root()

@@ -40,19 +40,19 @@ class CallsTest(WorldTestCase):
         wait_until(lambda: bool(self.world.store.operations))
         return pending
 
-    def test_a_caller_hears_the_end_that_this_instance_announces(self) -> None:
+    def test_a_caller_gets_the_end_that_this_instance_announces(self) -> None:
         pending = self.submit()
         self.completions.announce(1, DONE)
         self.assertEqual(pending.result(PATIENCE_S), DONE)
 
-    def test_a_caller_hears_the_end_that_another_instance_wrote(self) -> None:
+    def test_a_caller_gets_the_end_that_another_instance_wrote(self) -> None:
         pending = self.submit()
         other = self.world.store.queue(2)
         (operation,) = other.claim(1)
         other.finish(operation, ended(Outcome.FAILURE, error_code=ErrorCode.CONFLICT, error_message="no"))
         self.assertEqual(pending.result(PATIENCE_S), OperationResult(Outcome.FAILURE, ErrorCode.CONFLICT, "no"))
 
-    def test_the_executor_is_woken(self) -> None:
+    def test_the_executor_is_notified(self) -> None:
         self.submit()
         wait_until(self.wake._event.is_set)
 
@@ -61,7 +61,7 @@ class CallsTest(WorldTestCase):
         with self.assertRaises(GameBusy):
             self.calls.perform(request())
 
-    def test_a_put_off_operation_is_told_as_unavailable(self) -> None:
+    def test_a_put_off_operation_is_reported_as_unavailable(self) -> None:
         pending = self.submit()
         self.completions.announce(1, Unavailable("docker", "goes on by itself"))
         with self.assertRaises(Unavailable) as caught:
@@ -79,7 +79,7 @@ class CallsTest(WorldTestCase):
         with self.assertRaises(Unavailable):
             self.calls.perform(request())
 
-    def test_a_caller_hears_whether_his_request_may_have_been_accepted_all_the_same(self) -> None:
+    def test_a_caller_is_informed_whether_the_request_may_have_been_accepted_all_the_same(self) -> None:
         for untouched in (True, False):
             lost = Unavailable("postgres", "the server went away", untouched=untouched)
             with mock.patch.object(self.queue, "submit", side_effect=lost), self.assertRaises(Unavailable) as caught:
@@ -95,7 +95,7 @@ class CallsTest(WorldTestCase):
         self.world.store.trouble.available = True
         self.assertEqual(len(self.queue.claim(1)), 1)
 
-    def test_a_call_whose_end_the_store_refuses_to_give_is_told_that_it_was_accepted(self) -> None:
+    def test_a_call_whose_end_the_store_refuses_to_give_is_answered_that_it_was_accepted(self) -> None:
         with mock.patch.object(self.queue, "verdict", side_effect=StoreRejected("no such column")):
             pending = self.submit()
             with self.assertRaisesRegex(StoreRejected, "no such column; operation 1 was accepted"):
@@ -132,7 +132,7 @@ class CallsTest(WorldTestCase):
         live.clear()
         self.assertEqual(under_way.result(PATIENCE_S), DONE)
 
-    def test_a_caller_that_still_waits_at_the_end_is_told_that_nothing_is_lost(self) -> None:
+    def test_a_caller_that_still_waits_at_the_end_is_answered_that_nothing_is_lost(self) -> None:
         pending = self.submit()
         self.calls.close()
         with self.assertRaises(Unavailable) as caught:
@@ -165,7 +165,7 @@ class CompletionsTest(TestCase):
         self.assertIsNone(completions.wait(0, 0))
         self.assertEqual(completions.wait(1, 0), DONE)
 
-    def test_a_waiter_is_woken_by_the_end(self) -> None:
+    def test_a_waiter_is_notified_by_the_end(self) -> None:
         completions = CompletionNotifier()
         found: list[OperationResult | None] = []
         waiter = threading.Thread(target=lambda: found.append(completions.wait(1, PATIENCE_S)))

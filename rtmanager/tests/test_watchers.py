@@ -98,7 +98,7 @@ class ListenerTest(unittest.TestCase):
         self.listener.step()
         return self.reconcile_queue.named
 
-    def test_a_death_is_looked_at_at_once(self) -> None:
+    def test_a_death_is_reconciled_at_once(self) -> None:
         hint, delay_s = self.deliver(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.source, hint.containers, delay_s), (HealthSource.DOCKER_EVENT, {"c-1"}, 0))
 
@@ -196,26 +196,26 @@ class ListenerTest(unittest.TestCase):
                 self.assertRaises(Unavailable, self.deliver, _event(ContainerEventKind.DIE, time_ns=2))
                 self.assertEqual(self.signals.sender(_ended(2)), sender)
 
-    def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
+    def test_a_runtime_that_shuts_down_is_not_queried_for_each_signal(self) -> None:
         self.began = None
         self.deliver(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
         self.assertEqual(self.run_queries, 1)
 
-    def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
+    def test_one_with_a_signal_to_end_may_be_about_to_start_again(self) -> None:
         named = self.deliver(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].signalled), (RESTART_GRACE_S, {"c-1"}))
 
-    def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
+    def test_a_signal_with_another_purpose_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
         for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
             self.reconcile_queue.named.clear()
             self.deliver(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
             named = self.deliver(_event(ContainerEventKind.DIE, time_ns=died_ns))
             self.assertEqual((named["g1"][1], named["g1"][0].signalled), (0, frozenset()), signal)
 
-    def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
+    def test_a_container_that_was_destroyed_is_reconciled(self) -> None:
         self.assertIn("g1", self.deliver(_event(ContainerEventKind.DESTROY)))
 
-    def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
+    def test_memory_that_ran_out_is_published_with_its_time(self) -> None:
         hint, _ = self.deliver(_event(ContainerEventKind.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
 
@@ -227,7 +227,7 @@ class ListenerTest(unittest.TestCase):
         lines = [record.times for record in self.captured.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
         self.assertEqual(lines, [3, 2])
 
-    def test_exits_that_passes_alone_find_while_the_feed_is_connected_say_that_no_events_arrive(self) -> None:
+    def test_exits_that_passes_alone_find_while_the_feed_is_connected_show_that_no_events_arrive(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         self.deliver(_event(ContainerEventKind.DIE))
         clock.return_value = 60.0
@@ -249,7 +249,7 @@ class ListenerTest(unittest.TestCase):
             self.listener.exit_found(f"c-{number}", 30.0)
         self.assertEqual(self.listener.problem(), "")
 
-    def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
+    def test_a_death_that_no_signal_explains_is_published_as_such(self) -> None:
         hint, delay_s = self.deliver(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.unexplained, delay_s), ({"c-1"}, 0))
         self.reconcile_queue.named.clear()
@@ -315,7 +315,7 @@ class AwayTest(unittest.TestCase):
         watch._loops = [mock.Mock(away=error, **{"is_away_for_long.return_value": is_long})]
         return watch.away() == [error]
 
-    def test_silence_of_docker_is_told_when_it_goes_on_and_all_else_at_once(self) -> None:
+    def test_silence_of_docker_is_reported_when_it_goes_on_and_all_else_at_once(self) -> None:
         silence = Unavailable("docker", "nothing within 30 s")
         self.assertFalse(self.away(silence, is_long=False))
         self.assertTrue(self.away(silence, is_long=True))
@@ -348,11 +348,11 @@ class InspectorTest(WatcherTestCase):
         self.world.docker.alter(self.container_id, **changes)
         self.inspector.step()
 
-    def test_what_runs_well_is_not_told(self) -> None:
+    def test_what_runs_well_is_not_published(self) -> None:
         self.inspector.step()
         self.assertEqual(self.world.events(), [])
 
-    def test_a_paused_container_is_told_once_and_is_healthy_again_when_it_goes_on(self) -> None:
+    def test_a_paused_container_is_published_once_and_is_healthy_again_when_it_goes_on(self) -> None:
         self.change(state=ContainerState.PAUSED)
         self.inspector.step()
         self.assertEqual(self.details(), ['{"restart_count":0,"state":"paused","health":""}'])
@@ -363,11 +363,11 @@ class InspectorTest(WatcherTestCase):
         self.change(state=ContainerState.PAUSED)
         self.assertEqual(self.world.events(), ["inspect_unhealthy"] * 2)
 
-    def test_an_image_that_finds_itself_unhealthy_is_told(self) -> None:
+    def test_an_image_that_finds_itself_unhealthy_is_published(self) -> None:
         self.change(health="unhealthy")
         self.assertEqual(self.details(), ['{"restart_count":0,"state":"running","health":"unhealthy"}'])
 
-    def test_a_restart_count_is_told_when_it_grew_since_the_last_look(self) -> None:
+    def test_a_restart_count_is_reported_when_it_grew_since_the_last_inspection(self) -> None:
         self.change(restart_count=4)
         self.assertEqual(self.world.events(), [], "the first look is the baseline")
         self.change(restart_count=5)
@@ -375,7 +375,7 @@ class InspectorTest(WatcherTestCase):
         self.change(restart_count=6)
         self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":5,', '{"restart_count":6,'])
 
-    def test_what_has_run_for_an_hour_is_inspected_only_when_a_list_tells_of_trouble(self) -> None:
+    def test_what_has_run_for_an_hour_is_inspected_only_when_a_list_shows_trouble(self) -> None:
         self.change(up_for_an_hour=True)
         self.assertEqual(self.inspections(), 0)
         self.change(health="unhealthy")
@@ -384,19 +384,19 @@ class InspectorTest(WatcherTestCase):
         self.change(state=ContainerState.PAUSED)
         self.assertEqual((self.inspections(), self.snapshot()), (3, HealthStatus.INSPECT_UNHEALTHY))
 
-    def test_what_has_run_for_an_hour_and_was_started_anew_since_is_told(self) -> None:
+    def test_what_has_run_for_an_hour_and_was_started_anew_since_is_published(self) -> None:
         self.change(up_for_an_hour=True, restart_count=4)
         self.change(up_for_an_hour=False, restart_count=5)
         self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":5,'])
 
-    def test_what_a_person_started_anew_is_not_told_but_what_follows_is(self) -> None:
+    def test_what_a_person_started_anew_is_not_published_but_what_follows_is(self) -> None:
         self.change(up_for_an_hour=True, restart_count=4)
         self.change(up_for_an_hour=False, restart_count=0)
         self.assertEqual(self.world.events(), [])
         self.change(restart_count=1)
         self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":1,'])
 
-    def test_looks_more_than_an_hour_apart_have_to_be_closer(self) -> None:
+    def test_inspections_more_than_an_hour_apart_have_to_be_closer(self) -> None:
         self.inspector._period_s = 3601
         self.change(up_for_an_hour=True)
         self.assertEqual(self.inspections(), 1)
@@ -410,12 +410,12 @@ class InspectorTest(WatcherTestCase):
         self.inspector.step()
         self.assertEqual(self.world.events(), [])
 
-    def test_nothing_is_told_of_a_game_that_is_worked_on(self) -> None:
+    def test_nothing_is_published_about_a_game_that_is_worked_on(self) -> None:
         self.world.claim(request(kind=OpKind.STOP))
         self.change(state=ContainerState.EXITED)
         self.assertEqual(self.world.events(), [])
 
-    def test_one_container_that_docker_cannot_tell_of_hides_no_other(self) -> None:
+    def test_one_container_that_docker_cannot_inspect_hides_no_other(self) -> None:
         self.inspector._runtime = self.world.runtime.port
         broken = self.world.container("g2")
         inspect = self.world.docker.inspect
@@ -435,7 +435,7 @@ class InspectorTest(WatcherTestCase):
             self.inspector.step()
         self.assertEqual(self.inspector._failures.failing(), {("inspect", "g2"): 3})
 
-    def test_when_docker_tells_of_none_of_several_the_pass_is_without_an_answer(self) -> None:
+    def test_when_docker_inspects_none_of_several_the_pass_is_without_an_answer(self) -> None:
         self.inspector._runtime = self.world.runtime.port
 
         def silent(id_or_name: str) -> ContainerView:
@@ -471,7 +471,7 @@ class InspectorTest(WatcherTestCase):
         self.assertEqual(self.world.events(), ["inspect_unhealthy"])
         self.assertEqual(set(self.inspector._failures._known), {("inspect", "g2"), ("inspect_write", "g3")})
 
-    def test_a_state_that_is_not_known_is_told_in_dockers_own_word(self) -> None:
+    def test_a_state_that_is_not_known_is_reported_by_dockers_own_name(self) -> None:
         self.change(state=ContainerState.UNKNOWN, state_word="hibernating")
         self.inspector.step()
         self.assertEqual(self.details(), ['{"restart_count":0,"state":"hibernating","health":""}'])
@@ -555,11 +555,11 @@ class ProberTest(WatcherTestCase):
             self.probe(FakeResult())
             self.assertFalse(self.histories.health("g1").probe_restart_given_up)
 
-    def test_two_failures_of_three_are_not_told(self) -> None:
+    def test_two_failures_of_three_are_not_published(self) -> None:
         self.probe(BAD, BAD, GOOD, BAD, BAD, GOOD)
         self.assertEqual(self.world.events(), [])
 
-    def test_a_threshold_in_a_row_is_told_once_and_so_is_its_end(self) -> None:
+    def test_a_threshold_in_a_row_is_published_once_and_so_is_its_end(self) -> None:
         self.probe(BAD, BAD, BAD, BAD, BAD, GOOD, GOOD)
         self.assertEqual(
             self.details(),
@@ -568,13 +568,13 @@ class ProberTest(WatcherTestCase):
         self.assertEqual(self.world.events(), ["probe_failed", "probe_recovered"])
         self.assertEqual(self.snapshot(), HealthStatus.HEALTHY)
 
-    def test_a_restart_of_this_service_tells_nothing_twice_and_forgets_nothing(self) -> None:
+    def test_a_restart_of_this_service_reports_nothing_twice_and_forgets_nothing(self) -> None:
         self.probe(BAD, BAD, BAD)
         self.prober = self.make()
         self.probe(BAD, BAD, BAD, GOOD)
         self.assertEqual(self.world.events(), ["probe_failed", "probe_recovered"])
 
-    def test_an_engine_that_was_not_asked_neither_fails_nor_recovers(self) -> None:
+    def test_an_engine_that_was_not_probed_neither_fails_nor_recovers(self) -> None:
         self.probe(BAD, BAD, None, BAD)
         self.assertEqual(self.world.events(), ["probe_failed"])
         self.probe(None)
@@ -589,7 +589,7 @@ class ProberTest(WatcherTestCase):
         self.probe(BAD)
         self.assertEqual(self.world.events(), ["probe_failed"])
 
-    def test_what_fails_while_it_is_worked_on_is_told_when_it_still_fails_afterwards(self) -> None:
+    def test_what_fails_while_it_is_worked_on_is_published_when_it_still_fails_afterwards(self) -> None:
         operation = self.world.claim(request(kind=OpKind.PATCH, image_ref="galaxy/game:2.0.0"))
         self.probe(BAD, BAD, BAD)
         self.assertEqual(self.world.events(), [])
@@ -607,7 +607,7 @@ class ProberTest(WatcherTestCase):
         self.probe(GOOD)
         self.assertEqual(self.probes.targets, [ProbeTarget("g1", "172.20.0.7", 8080)])
 
-    def test_by_address_what_has_none_is_not_asked(self) -> None:
+    def test_by_address_what_has_none_is_not_probed(self) -> None:
         self.by = ProbeBy.CONTAINER_IP
         self.world.docker.alter(self.container_id, state=ContainerState.EXITED, addresses={NETWORK: "172.20.0.7"})
         self.probe(BAD)

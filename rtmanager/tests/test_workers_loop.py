@@ -24,7 +24,7 @@ from rtmanager.workers.status import WorkerStatus
 
 
 class ScriptedWake(Wake):
-    """A wake that never waits, and records the requested timeouts."""
+    """A `Wake` that never waits, and records the requested timeouts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class LoopTest(unittest.TestCase):
         loop.close()
         return problems[0]
 
-    def test_it_knows_what_it_waits_for_until_it_is_back(self) -> None:
+    def test_it_names_what_it_waits_for_until_it_is_back(self) -> None:
         seen: list[DependencyError | None] = []
         away = Unavailable("redis", "refused")
 
@@ -180,7 +180,7 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(self.captured.messages[-1], "worker is back")
         self.assertEqual(self.loop.status.problem(), "")
 
-    def test_its_status_tells_of_a_defect_that_repeats_until_a_step_succeeds(self) -> None:
+    def test_its_status_has_a_defect_that_repeats_until_a_step_succeeds(self) -> None:
         problems: list[str] = []
 
         def step() -> bool:
@@ -220,7 +220,7 @@ class LoopTest(unittest.TestCase):
         logged = ["worker could not be interrupted", "worker does not end, its thread is left"]
         self.assertEqual(self.captured.messages, logged)
 
-    def test_a_thread_that_ends_by_itself_is_told(self) -> None:
+    def test_a_thread_that_ends_by_itself_is_reported(self) -> None:
         with mock.patch.object(Loop, "_guarded_step", side_effect=SystemExit):
             loop = Loop("test", lambda: False, period_s=1, logger=self.captured.logger)
             loop.start()
@@ -334,7 +334,7 @@ class LeaseKeeperTest(WorldTestCase):
         self.keeper.step()
         self.assertEqual(self.store.present, {1})
 
-    def test_operations_of_an_instance_that_is_gone_are_taken_over_with_a_word(self) -> None:
+    def test_operations_of_an_instance_that_is_gone_are_taken_over_and_logged(self) -> None:
         gone = self.store.queue(9)
         with self.store.inbox.lock() as lock:
             assert lock is not None

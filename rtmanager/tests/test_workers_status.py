@@ -99,14 +99,14 @@ class FailingTest(StatusTestCase):
         self.status.noted(TypeError("why"), item="g4")
         self.assertEqual(self.status.problem(), "")
 
-    def test_what_the_error_says_is_bounded_and_on_one_line(self) -> None:
+    def test_the_text_of_the_error_is_bounded_and_on_one_line(self) -> None:
         for _ in range(3):
             self.defect(ValueError("a\n\x1b" + "x" * 300_000))
         problem = self.status.problem()
         self.assertLess(len(problem), 600)
         self.assertTrue(problem.isprintable())
 
-    def test_an_error_without_a_text_or_whose_text_raises_is_told_by_its_type(self) -> None:
+    def test_an_error_without_a_text_or_whose_text_raises_is_reported_by_its_type(self) -> None:
         class Odd(Exception):
             def __str__(self) -> str:
                 raise RuntimeError
@@ -117,7 +117,7 @@ class FailingTest(StatusTestCase):
                 self.defect(error)
             self.assertIn(type(error).__name__, self.status.problem())
 
-    def test_a_step_that_does_not_end_is_told(self) -> None:
+    def test_a_step_that_does_not_end_is_reported(self) -> None:
         self.status.began()
         self.clock.now += 59
         self.assertEqual(self.status.problem(), "")
@@ -193,7 +193,7 @@ class WorkersTest(unittest.TestCase):
         self.workers.status("lease")
         self.assertEqual(dict(self.counts), {"lease": 0})
 
-    def test_problems_are_told_by_worker(self) -> None:
+    def test_problems_are_reported_by_worker(self) -> None:
         self.workers.status("lease")
         for _ in range(3):
             self.workers.status("outbox").failed(ValueError())

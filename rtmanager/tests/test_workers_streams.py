@@ -126,7 +126,7 @@ class IngestTest(StreamsTestCase):
         self.assertEqual(lines[-1].__dict__["count"], 30 - ingest_module.LOGGED_LETTERS)
         self.assertNotIn("secret", str([line.__dict__ for line in lines]))
 
-    def test_a_key_that_is_no_stream_is_told_and_the_other_stream_is_taken_over(self) -> None:
+    def test_a_key_that_is_no_stream_is_reported_and_the_other_stream_is_taken_over(self) -> None:
         self.streams.refuse(START, "WRONGTYPE")
         ingest = self.ingest()
         for number in range(2):
@@ -176,7 +176,7 @@ class IngestTest(StreamsTestCase):
         message = "the last id of a stream is below what was read, reading all its entries again"
         self.assertEqual(self.world.captured.messages.count(message), 1)
 
-    def test_a_database_that_knows_nothing_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
+    def test_a_database_without_a_row_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
         self.streams.add(START, start_fields())
         self.ingest().step()
         self.store.forget_entries(START, EntryId(0, 0))
@@ -242,7 +242,7 @@ class RefusedEntriesTest(StreamsTestCase):
         for game_id in ("bad", "g1"):
             self.streams.add(START, start_fields(game_id))
 
-    def test_one_is_a_dead_letter_at_once_and_its_line_of_the_log_says_why(self) -> None:
+    def test_one_is_a_dead_letter_at_once_and_its_line_of_the_log_has_the_reason(self) -> None:
         self.refuses = lambda game_id: game_id == "bad"
         self.worker.step()
         self.assertEqual(len(self.refs()), 1)
@@ -554,7 +554,7 @@ class RelayTest(StreamsTestCase):
         self.run_out()
         self.assertEqual(self.published(), ["before", "1"])
 
-    def test_a_frozen_relay_that_wakes_up_adds_nothing(self) -> None:
+    def test_a_frozen_relay_that_resumes_adds_nothing(self) -> None:
         self.promise(1)
         with self.assertRaises(Unavailable), self.store.outbox.lease() as frozen:
             assert frozen is not None
@@ -656,7 +656,7 @@ class IntentLimitTest(StreamsTestCase):
         self.run_out()
         self.assertEqual(len(self.sent()), 3)
 
-    def test_above_it_they_are_counted_and_told_when_the_minute_is_over_though_nothing_else_fails(self) -> None:
+    def test_above_it_they_are_counted_and_reported_when_the_minute_is_over_though_nothing_else_fails(self) -> None:
         for number in range(10):
             self.failing(f"g{number}")
             self.run_out()

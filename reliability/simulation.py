@@ -47,7 +47,7 @@ from rtmanager.ports.runtime import ContainerRuntime
 from rtmanager.ports.store import ClaimLost, GameBusy
 from rtmanager.ports.watching import ContainerEvent, ContainerEventKind, ProbeBy
 from rtmanager.tests.making import IMAGE_2, NETWORK, quiet, request, start_fields, stop_fields, view
-from rtmanager.tests.watching import FakeProbes, Said, WatchedWorld
+from rtmanager.tests.watching import FakeProbes, FakeResult, WatchedWorld
 from rtmanager.workers.clock import StoreClock
 from rtmanager.workers.crash_restarts import CrashRestarts
 from rtmanager.workers.ingest import Ingest
@@ -199,7 +199,9 @@ class Instance:
 
     def probe(self) -> None:
         random = self.simulation.random
-        self.probes.said = {game_id: random.choice([Said(), Said(503, "status 503"), None]) for game_id in GAMES}
+        self.probes.results = {
+            game_id: random.choice([FakeResult(), FakeResult(503, "status 503"), None]) for game_id in GAMES
+        }
         self.prober.step()
 
 
@@ -552,7 +554,7 @@ class Simulation:
         self._bring_back()
         self._break_feeds()
         for method in REFUSABLE:
-            self.docker.obey(method)
+            self.docker.stop_refusing(method)
         self._depth = DEEPEST  # no other steps from here on
         for _ in range(12):
             self.clock.advance(61)

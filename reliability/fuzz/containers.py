@@ -34,7 +34,7 @@ from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.ports.watching import ProbeBy
 from rtmanager.tests.fake_daemon import Exchange, FakeDaemon
 from rtmanager.tests.making import IMAGE, NETWORK, record
-from rtmanager.tests.watching import FakeProbes, LooksAtOnce
+from rtmanager.tests.watching import FakeProbes, UnthreadedQueue
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import Prober
@@ -154,7 +154,7 @@ class World:
             logger=logger,
             sightings=sightings,
         )
-        self.reconcile_queue = LooksAtOnce(game_reconciler.settle)
+        self.reconcile_queue = UnthreadedQueue(game_reconciler.settle)
         reconcile_queue = cast(Any, self.reconcile_queue)
         self.listener = EventListener(self.feed, reconcile_queue, missed=self._count_pass, logger=logger)
         self.drift_scan = DriftScan(

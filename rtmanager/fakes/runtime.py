@@ -6,7 +6,7 @@ whatever its grace period. Faults are injected by a method's name:
     runtime.available = False                 # every call raises Unavailable
     runtime.fail_launch("g1", "no space left")
     runtime.lose_answer("launch")             # the next launch is done, its caller gets Unavailable
-    runtime.refuse("stop", Meant.TEMPORARY)   # until `obey("stop")`; or for some calls only
+    runtime.refuse("stop", Meant.TEMPORARY)   # until `stop_refusing("stop")`; or for some calls only
     with runtime.holding("stop") as held:     # calls of stop wait inside the runtime …
         held.wait_for(1); ...                 # … until the block ends, or `held.release()`
 """
@@ -352,7 +352,7 @@ class FakeRuntime:
         """Whether the next call of `method` is refused."""
         return method in self._refusals
 
-    def obey(self, method: str) -> None:
+    def stop_refusing(self, method: str) -> None:
         """End the refusals of `method`."""
         with self._lock:
             self._refusals.pop(method, None)
@@ -449,9 +449,9 @@ class FakeRuntime:
         self._refusals[method] = (meant, times - 1)
         if times <= 1:
             del self._refusals[method]
-        text = f"the runtime in memory was told to refuse {method}"
+        text = f"the runtime in memory was set to refuse {method}"
         if meant is Meant.TEMPORARY:
-            found = TemporaryAnswer("docker", text, answer=f"{method}: told", code=_CODES.get(method, _OTHER_CODE))
+            found = TemporaryAnswer("docker", text, answer=f"{method}: set", code=_CODES.get(method, _OTHER_CODE))
             found.untouched = method not in CHANGING
             raise found
         raise _REFUSED.get(method, _final)(text)

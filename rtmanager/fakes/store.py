@@ -292,7 +292,7 @@ class MemoryStore:
         """Raise `StoreRejected` for what PostgreSQL does not accept, `UnicodeEncodeError` for lone surrogates."""
         if self._refusals:
             self._refusals -= 1
-            raise StoreRejected(f"the store in memory was told to refuse the end of operation {row.operation_id}")
+            raise StoreRejected(f"the store in memory was set to refuse the end of operation {row.operation_id}")
         values = itertools.chain.from_iterable(message.fields.values() for message in completion.messages)
         texts = [completion.error_message, *(entry.error_message or "" for entry in completion.log)]
         texts += [completion.last_exit.log if completion.last_exit else ""]

@@ -60,18 +60,18 @@ class AnswersContract(TestCase):
         """Refuse calls of `method` from now on."""
         raise NotImplementedError
 
-    def obey(self, method: str) -> None:
+    def stop_refusing(self, method: str) -> None:
         """End the refusals of `method`; `log_tail` then answers for a container without a log."""
         raise NotImplementedError
 
-    def test_a_final_answer_is_an_error_of_the_method_or_says_so(self) -> None:
+    def test_a_final_answer_is_an_error_of_the_method_or_is_marked_as_one(self) -> None:
         for method, (call, error, _) in METHODS.items():
             with self.subTest(method):
                 self.refuse(method, Meant.FINAL)
                 with self.assertRaises(error) as caught:
                     call(self.runtime)
                 self.assertNotIsInstance(caught.exception, TemporaryAnswer)
-                self.obey(method)
+                self.stop_refusing(method)
 
     def test_a_temporary_answer_has_a_name_and_the_code_it_ends_with_some_time(self) -> None:
         for method, (call, _, code) in METHODS.items():
@@ -86,10 +86,10 @@ class AnswersContract(TestCase):
                     changes = method in CHANGING
                     self.assertEqual(caught.exception.untouched, not changes)
                 self.assertEqual(len(answers), 1)
-                self.obey(method)
+                self.stop_refusing(method)
 
-    def test_a_log_that_is_refused_says_why_in_its_place(self) -> None:
+    def test_a_log_that_is_refused_is_replaced_by_the_reason(self) -> None:
         for meant in Meant:
             self.refuse("log_tail", meant)
             self.assertRegex(self.runtime.log_tail("c1"), r"^\(the log cannot be read: .+\)$")
-            self.obey("log_tail")
+            self.stop_refusing("log_tail")

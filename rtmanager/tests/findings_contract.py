@@ -61,8 +61,8 @@ def alarm(kind: AlarmKind = AlarmKind.INSPECT, container_id: str = CONTAINER, **
 def raising(raised: Alarm | None = None, seen: RuntimeRecord = RUNNING) -> Finding:
     """A finding that raises an alarm and changes no record."""
     raised = raised or alarm()
-    told = event(EventType.INSPECT_UNHEALTHY, container_id=raised.container_id, details=raised.details)
-    return Finding("g1", seen, "in trouble", health=(told,), raises=raised)
+    published = event(EventType.INSPECT_UNHEALTHY, container_id=raised.container_id, details=raised.details)
+    return Finding("g1", seen, "in trouble", health=(published,), raises=raised)
 
 
 def calming(kind: AlarmKind = AlarmKind.INSPECT, seen: RuntimeRecord = RUNNING, **changes: Any) -> Finding:
@@ -73,10 +73,10 @@ def calming(kind: AlarmKind = AlarmKind.INSPECT, seen: RuntimeRecord = RUNNING, 
 def crashed(game_id: str = "g1", restart_at: datetime | None = None, **changes: Any) -> Finding:
     """A finding that the container of a running game has ended by itself."""
     seen = record(game_id)
-    told = replace(event(EventType.CONTAINER_EXITED, container_id=f"c-{game_id}"), game_id=game_id)
+    published = replace(event(EventType.CONTAINER_EXITED, container_id=f"c-{game_id}"), game_id=game_id)
     values = {
         "new": seen.stopped(LATER),
-        "health": (told,),
+        "health": (published,),
         "last_exit": LastExit(f"c-{game_id}", 139, False, NOW, "no more turns\n"),
         "restart_at": restart_at,
     }
@@ -199,7 +199,7 @@ class FindingsContract(WatchedStoreContract):
         self.assertIs(self.others.write(self.whole()), WriteResult.CHANGED)
         self.assertEqual((len(self.store.log_rows()), len(self.due())), (1, 1))
 
-    def test_an_event_that_is_not_told_changes_the_snapshot_and_sends_nothing(self) -> None:
+    def test_an_event_that_is_not_published_changes_the_snapshot_and_sends_nothing(self) -> None:
         quiet = event(EventType.CONTAINER_STARTED, published=False, details={"image_ref": "i"})
         self.write(Finding("g1", RUNNING, "adopted", health=(quiet,)))
         found = self.store.snapshot("g1")
@@ -214,7 +214,7 @@ class AlarmsContract(WatchedStoreContract):
         super().setUp()
         self.store.put_record(RUNNING)
 
-    def test_an_alarm_is_told_once_by_whichever_instance(self) -> None:
+    def test_an_alarm_is_published_once_by_whichever_instance(self) -> None:
         self.write(raising())
         self.write(raising(), WriteResult.KNOWN)
         self.assertIs(self.others.write(raising()), WriteResult.KNOWN)
@@ -226,14 +226,14 @@ class AlarmsContract(WatchedStoreContract):
         self.assertEqual(list(self.store.log_rows()), [])
         self.assertEqual((self.health().snapshot or self.fail()).status, HealthStatus.INSPECT_UNHEALTHY)
 
-    def test_it_is_told_again_on_another_occasion(self) -> None:
+    def test_it_is_published_again_on_another_occasion(self) -> None:
         self.write(raising())
         second = alarm(mark="2", details={"restart_count": 2})
         self.write(raising(second))
         self.assertEqual(len(self.due()), 2)
         self.assertEqual(dict(self.findings.alarms(AlarmKind.INSPECT)), {"g1": second})
 
-    def test_it_is_told_again_of_another_container(self) -> None:
+    def test_it_is_published_again_for_another_container(self) -> None:
         self.write(raising())
         seen = replace(RUNNING, current_container_id="c-new")
         self.store.put_record(seen)
@@ -241,7 +241,7 @@ class AlarmsContract(WatchedStoreContract):
         self.write(raising(alarm(container_id="c-new"), seen), WriteResult.KNOWN)
         self.assertEqual([found.container_id for found in self.findings.alarms(AlarmKind.INSPECT).values()], ["c-new"])
 
-    def test_memory_that_ran_out_earlier_is_not_told_again_by_an_instance_that_is_behind(self) -> None:
+    def test_memory_that_ran_out_earlier_is_not_published_again_by_an_instance_that_is_behind(self) -> None:
         now = self.store.now()
         first = alarm(AlarmKind.OOM, raised_at=now - timedelta(minutes=5))
         second = alarm(AlarmKind.OOM, mark="2", raised_at=now)
@@ -250,7 +250,7 @@ class AlarmsContract(WatchedStoreContract):
         self.assertIs(self.others.write(raising(first)), WriteResult.KNOWN)
         self.assertIs(self.others.write(raising(second)), WriteResult.KNOWN)
 
-    def test_memory_that_runs_out_all_the_time_is_told_once_a_minute(self) -> None:
+    def test_memory_that_runs_out_all_the_time_is_published_once_a_minute(self) -> None:
         for ahead_s in (0, 3600):  # seconds by which Docker's clock is ahead
             self.write(raising(alarm(AlarmKind.OOM, mark=f"{ahead_s}", raised_at=self.store.now())))
             for number in range(3):
@@ -350,14 +350,14 @@ class AlarmsContract(WatchedStoreContract):
         for other in others:
             with self.subTest(status=other.status, container=other.container_id):
                 self.write(raising())
-                self.write(Finding("g1", RUNNING, "told meanwhile", health=(other,)))
+                self.write(Finding("g1", RUNNING, "published meanwhile", health=(other,)))
                 self.assertEqual(self.restored(), (other.container_id, other.status, other.source, other.details))
 
 
 class WatchedRecordsContract(WatchedStoreContract):
     """The records that the workers read."""
 
-    def test_running_games_are_told_with_what_is_theirs(self) -> None:
+    def test_running_games_are_listed_with_what_is_theirs(self) -> None:
         for game_id, status in (("g1", Status.RUNNING), ("g2", Status.STOPPED), ("g3", Status.RUNNING)):
             self.store.put_record(record(game_id, status))
         self.store.put_record(record("g4", Status.REMOVED))
@@ -371,7 +371,7 @@ class WatchedRecordsContract(WatchedStoreContract):
         self.assertEqual(found, {"g1": record("g1"), "g3": record("g3")})
         self.assertEqual(list(self.findings.records_of([])), [])
 
-    def test_of_the_stopped_games_the_oldest_come_first_and_no_more_than_asked_for(self) -> None:
+    def test_of_the_stopped_games_the_oldest_come_first_and_no_more_than_requested(self) -> None:
         for game_id, minutes in (("g1", 3), ("g2", 1), ("g3", 2), ("g4", 9)):
             self.store.put_record(record(game_id, Status.STOPPED, last_op_at=NOW + timedelta(minutes=minutes)))
         self.store.put_record(record("g5", Status.RUNNING))
@@ -668,7 +668,7 @@ class RestartsContract(WatchedStoreContract):
     def test_a_finding_that_changes_no_record_leaves_it_as_it_is(self) -> None:
         self.crash()
         stopped = RUNNING.stopped(LATER)
-        self.write(Finding("g1", stopped, "told", health=(event(EventType.CONTAINER_OOM),)))
+        self.write(Finding("g1", stopped, "published", health=(event(EventType.CONTAINER_OOM),)))
         self.assertEqual(self.health().restart_due_at, LATER)
 
     def test_a_later_crash_takes_the_place_of_an_earlier_one(self) -> None:
@@ -740,13 +740,13 @@ class TurnsContract(WatchedStoreContract):
         self.assertTrue(self.findings.mine("probe", 30))
         self.assertFalse(self.others.mine("probe", 30))
 
-    def test_its_holder_keeps_it_by_saying_so(self) -> None:
+    def test_its_holder_keeps_it_by_renewing_it(self) -> None:
         for _ in range(3):
             self.assertTrue(self.findings.mine("probe", 30))
             self.assertFalse(self.others.mine("probe", 30))
             self.store.pass_time(20)
 
-    def test_it_is_taken_over_when_its_holder_says_nothing_any_more(self) -> None:
+    def test_it_is_taken_over_when_its_holder_renews_it_no_more(self) -> None:
         self.findings.mine("probe", 30)
         self.store.pass_time(29)
         self.assertFalse(self.others.mine("probe", 30))
@@ -779,11 +779,11 @@ class HistoriesContract(WatchedStoreContract):
         self.assertEqual(self.health("g1"), HealthReport())
         self.assertEqual(list(self.histories.log("g1", before=None, limit=10)), [])
 
-    def test_the_last_observation_is_told_whole(self) -> None:
+    def test_the_last_observation_is_returned_whole(self) -> None:
         self.store.put_record(RUNNING)
         details = {"exit_code": 137, "deep": {"of": [1, None, "é€"]}}
-        told = event(EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, occurred_at=LATER, details=details)
-        self.write(Finding("g1", RUNNING, "told", health=(told,)))
+        published = event(EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, occurred_at=LATER, details=details)
+        self.write(Finding("g1", RUNNING, "published", health=(published,)))
         snapshot = Snapshot(CONTAINER, HealthStatus.OOM, HealthSource.DOCKER_EVENT, details, LATER)
         self.assertEqual(self.health(), HealthReport(snapshot))
         self.assertEqual(self.health("g2"), HealthReport())
@@ -824,7 +824,7 @@ class HistoriesContract(WatchedStoreContract):
             self.queue.finish(operation, late)
         self.assertEqual(self.health().last_exit, first.last_exit)
 
-    def test_a_restart_that_was_given_up_is_told_until_a_good_probe_or_another_container(self) -> None:
+    def test_a_restart_that_was_given_up_is_published_until_a_good_probe_or_another_container(self) -> None:
         self.store.put_record(RUNNING)
         given_up = alarm(AlarmKind.PROBE, restart_given_up=True)
         self.write(raising(alarm(AlarmKind.INSPECT)))
@@ -841,7 +841,7 @@ class HistoriesContract(WatchedStoreContract):
         self.write(raising(alarm(AlarmKind.PROBE)))
         self.assertFalse(self.health().probe_restart_given_up)
 
-    def test_a_restart_that_is_planned_is_told(self) -> None:
+    def test_a_restart_that_is_planned_is_published(self) -> None:
         self.store.put_record(RUNNING)
         self.write(crashed(restart_at=LATER))
         self.assertEqual(self.health().restart_due_at, LATER)

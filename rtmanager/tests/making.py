@@ -138,13 +138,13 @@ def quiet() -> logging.Logger:
     return logger
 
 
-class Heard(logging.Handler):
+class LogCapture(logging.Handler):
     """A log handler that keeps the log records, with a logger of its own."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.records: list[logging.LogRecord] = []
-        self.logger = logging.Logger("heard", logging.DEBUG)
+        self.logger = logging.Logger("captured", logging.DEBUG)
         self.logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:

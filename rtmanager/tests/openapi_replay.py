@@ -36,8 +36,8 @@ class Outcome(NamedTuple):
 class Case:
     """One request and the outcome that it provokes, after `prepare` has set the state for it.
 
-    `documented_as` is the response's key in the document if it differs from the status. `obeys` is False for a request
-    that the document forbids.
+    `documented_as` is the response's key in the document if it differs from the status. `conforms` is False for a
+    request that the document forbids.
     """
 
     operation_id: str
@@ -47,7 +47,7 @@ class Case:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    obeys: bool = True
+    conforms: bool = True
     documented_as: str = ""
     prepare: Callable[[], None] = lambda: None
 
@@ -109,9 +109,9 @@ class Replay:
         """
         operation = self.operations[case.operation_id]
         faults = list(request_faults(operation, case))
-        if case.obeys and faults:
+        if case.conforms and faults:
             raise AssertionError(f"{case.outcome}: the document forbids the request: {faults}")
-        if not case.obeys and not faults:
+        if not case.conforms and not faults:
             raise AssertionError(f"{case.outcome}: the document allows a request that is to be refused")
         if case.outcome not in self.documented:
             raise AssertionError(f"{case.outcome} is not documented")

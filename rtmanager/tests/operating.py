@@ -18,7 +18,7 @@ from rtmanager.fakes.store import CALL_POSITION, ManualClock, MemoryStore
 from rtmanager.operations.runner import OperationRunner
 from rtmanager.operations.tools import Tools
 from rtmanager.ports.runtime import ContainerRuntime
-from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, Heard, request
+from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, LogCapture, request
 from rtmanager.workers.image_retention import PullNotes
 
 #: Real seconds after which a wait fails; only a failing test waits so long.
@@ -85,9 +85,9 @@ class World:
         self.docker.present |= {IMAGE: FakeImage(), IMAGE_2: FakeImage()}
         self.runtime = FailingRuntime(self.docker)
         self.directories = FakeStateDirectories()
-        self.asked: list[str] = []
+        self.lobby_queries: list[str] = []
         self.lost_directories = 0
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.operator = self.make_operator(self.runtime.port)
 
     def make_operator(self, runtime: ContainerRuntime) -> OperationRunner:
@@ -101,10 +101,10 @@ class World:
             claim_name=self.queue.claim_name,
             note_end=self.queue.note_end,
             noted_end=self.queue.noted_end,
-            query_lobby=self.asked.append,
-            logger=self.heard.logger,
+            query_lobby=self.lobby_queries.append,
+            logger=self.captured.logger,
             count_lost_directory=self._count_lost_directory,
-            pulled=lambda ref, image_id: PullNotes(self.store.images, self.docker, self.heard.logger).note(
+            pulled=lambda ref, image_id: PullNotes(self.store.images, self.docker, self.captured.logger).note(
                 ref, image_id
             ),
         )
@@ -145,7 +145,7 @@ class World:
         self.store.messages.clear()
         self.store.snapshots.clear()
         self.docker.calls.clear()
-        self.asked.clear()
+        self.lobby_queries.clear()
 
     def record(self, game_id: str = "g1") -> RuntimeRecord | None:
         return self.store.records_by_game.get(game_id)

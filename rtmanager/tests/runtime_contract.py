@@ -149,7 +149,7 @@ class RuntimeContract(TestCase):
     def test_ping_names_a_version(self) -> None:
         self.assertTrue(self.runtime.ping())
 
-    def test_the_present_run_began_before_now_and_is_the_same_when_asked_again(self) -> None:
+    def test_the_present_run_began_before_now_and_is_the_same_when_queried_again(self) -> None:
         run = self.runtime.present_run()
         if run.began_at is not None:
             self.assertLess(run.began_at, datetime.now(UTC))
@@ -237,7 +237,7 @@ class RuntimeContract(TestCase):
 
     # ── launch ──
 
-    def test_a_launched_container_is_what_was_asked_for(self) -> None:
+    def test_a_launched_container_is_what_was_requested(self) -> None:
         spec = self.spec()
         container_id = self.runtime.launch(spec)
         view = self.runtime.inspect(container_id)
@@ -354,7 +354,7 @@ class RuntimeContract(TestCase):
         self.assertTrue(self.runtime.stop(container_id, SHORT_S))
         self.assertEqual(self.state(container_id), ContainerState.EXITED)
 
-    def test_a_container_that_ended_by_itself_tells_its_code_and_can_be_stopped_and_removed(self) -> None:
+    def test_a_container_that_ended_by_itself_has_its_code_and_can_be_stopped_and_removed(self) -> None:
         container_id = self.runtime.launch(self.spec())
         self.kill(container_id)
         self.runtime.stop(container_id, PATIENT_S)  # also waits for its end

@@ -244,7 +244,7 @@ class RecordsContract(StoreContract):
         self.assertEqual([found.game_id for found in page], ["g1", "g3"])
         self.assertEqual(list(self.store.records().page(status=Status.STOPPED, after="g1", limit=10)), [page[1]])
 
-    def test_what_is_passed_on_is_what_is_said_of_the_record_itself(self) -> None:
+    def test_what_is_passed_on_is_the_json_of_the_record_itself(self) -> None:
         whole_second, other_zone = NOW.replace(microsecond=0), NOW.astimezone(timezone(timedelta(hours=5)))
         records = [
             record("g1", started_at=NOW.replace(microsecond=7), last_op_at=whole_second, created_at=other_zone),
@@ -256,9 +256,9 @@ class RecordsContract(StoreContract):
         for status, after, limit in ((None, None, 10), (None, None, 2), (None, "g1", 10), (Status.STOPPED, "g1", 10)):
             page = self.store.records().page(status=status, after=after, limit=limit)
             listed = self.store.records().page_as_json(status=status, after=after, limit=limit)
-            said, alone = [json.loads(text) for text in listed], [json.loads(record_json(each)) for each in page]
-            self.assertEqual(said, alone)
-            self.assertEqual([list(each) for each in said], [list(each) for each in alone], "the order of the fields")
+            loaded, alone = [json.loads(text) for text in listed], [json.loads(record_json(each)) for each in page]
+            self.assertEqual(loaded, alone)
+            self.assertEqual([list(each) for each in loaded], [list(each) for each in alone], "the order of the fields")
         for each in records:
             text = self.store.records().get_as_json(each.game_id) or b""
             self.assertEqual(json.loads(text), json.loads(record_json(each)))
@@ -279,11 +279,11 @@ class RecordsContract(StoreContract):
 class QueueContract(StoreContract):
     """Calls and claims: one at a time for each game."""
 
-    def test_a_call_is_claimed_with_all_that_was_asked(self) -> None:
-        asked = request("g1", OpKind.PATCH, source_ref="req-7", image_ref="galaxy/game:1.2.3")
-        operation_id = self.queue.submit(asked)
+    def test_a_call_is_claimed_with_all_that_was_requested(self) -> None:
+        submitted = request("g1", OpKind.PATCH, source_ref="req-7", image_ref="galaxy/game:1.2.3")
+        operation_id = self.queue.submit(submitted)
         operation = self.claim_one()
-        self.assertEqual((operation.operation_id, operation.request), (operation_id, asked))
+        self.assertEqual((operation.operation_id, operation.request), (operation_id, submitted))
         self.assertIsNotNone(operation.accepted_at.tzinfo)
 
     def test_a_second_call_for_a_game_is_refused_while_the_first_is_due_or_running(self) -> None:
@@ -386,7 +386,7 @@ class QueueContract(StoreContract):
         with self.assertRaises(GameBusy):
             self.queue.submit(request("g1"))
 
-    def test_what_is_asked_of_a_record_is_refused_when_that_has_changed(self) -> None:
+    def test_what_is_required_of_a_record_is_refused_when_that_has_changed(self) -> None:
         stored = record("g1")
         self.store.put_record(stored)
         for changed in (NOW.replace(year=2027), stored.last_op_at - timedelta(microseconds=1)):
@@ -398,7 +398,7 @@ class QueueContract(StoreContract):
         with self.assertRaises(GameBusy):
             self.queue.submit(request("g1", OpKind.CLEANUP), last_op_at=stored.last_op_at)
 
-    def test_a_refused_call_is_told_why_the_first_one_waits(self) -> None:
+    def test_a_refused_call_gets_the_reason_why_the_first_one_waits(self) -> None:
         self.queue.submit(request("g1"))
         self.queue.defer(self.claim_one(), delay_s=60, why="docker sleeps")
         with self.assertRaises(GameBusy) as caught:
@@ -473,7 +473,7 @@ class QueueContract(StoreContract):
         self.store.pass_time(-YEAR_S)
         self.assertEqual(self.claim_one().generation, 1)
 
-    def test_what_asks_for_certain_images_may_be_claimed_before_its_turn(self) -> None:
+    def test_what_requests_certain_images_may_be_claimed_before_its_turn(self) -> None:
         for game_id, image_ref in (("a", "x:1"), ("b", "y:1"), ("c", "x:1"), ("d", "z:1")):
             self.queue.submit(request(game_id, image_ref=image_ref))
         self.queue.submit(request("e", OpKind.STOP))
@@ -724,7 +724,7 @@ class OwnershipContract(StoreContract):
         self.assertEqual(list(self.queue.reclaim_orphans(by_presence=False)), [])
         self.assertEqual(len(self.queue.reclaim_orphans(by_presence=True)), 1)
 
-    def test_a_claim_takes_only_the_kinds_it_asks_for_and_no_game_jumps_its_queue(self) -> None:
+    def test_a_claim_takes_only_the_requested_kinds_and_no_game_jumps_its_queue(self) -> None:
         self.accept(job(START, 1), job(STOP, 2), job(STOP, 3, stop_fields("g2")))
         claimed = self.queue.claim(10, {OpKind.STOP})
         self.assertEqual([operation.game_id for operation in claimed], ["g2"])
@@ -744,7 +744,7 @@ class EndingContract(StoreContract):
         self.queue.submit(request("g1"))
         return self.claim_one()
 
-    def test_the_verdict_tells_how_it_ended(self) -> None:
+    def test_the_verdict_has_how_it_ended(self) -> None:
         operation = self.operation()
         completion = ended(Outcome.FAILURE, error_code=ErrorCode.CONFLICT, error_message="no")
         self.queue.finish(operation, completion)
@@ -817,11 +817,11 @@ class EndingContract(StoreContract):
 class InboxContract(StoreContract):
     """Entries become operations once."""
 
-    def test_an_entry_becomes_an_operation_with_all_that_it_says(self) -> None:
+    def test_an_entry_becomes_an_operation_with_all_its_values(self) -> None:
         self.accept(job(STOP, 7, stop_fields("g1", reason="timeout")))
-        asked = self.claim_one().request
-        self.assertEqual((asked.game_id, asked.kind, asked.reason), ("g1", OpKind.STOP, "timeout"))
-        self.assertEqual(asked.source_ref, "runtime:stop_jobs:7-0")
+        submitted = self.claim_one().request
+        self.assertEqual((submitted.game_id, submitted.kind, submitted.reason), ("g1", OpKind.STOP, "timeout"))
+        self.assertEqual(submitted.source_ref, "runtime:stop_jobs:7-0")
 
     def test_a_problem_is_kept_with_its_operation(self) -> None:
         self.accept(job(START, 7, start_fields("g1", image_ref="NOT GOOD")))

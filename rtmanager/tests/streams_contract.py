@@ -186,7 +186,7 @@ class ReadingContract(StreamsContract):
         self.assertEqual(entry.fields, {r"\xff": r"a\x00b", "": r"\xed\xa0\x80"})
         self.assertEqual((entry.size, entry.repeated, entry.excess), (7, (), None))
 
-    def test_a_field_that_is_given_twice_is_told(self) -> None:
+    def test_a_field_that_is_given_twice_is_reported(self) -> None:
         self.streams.add_pairs(START, [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"a", b"4"), (b"b", b"5")])
         (entry,) = self.read()
         self.assertEqual((entry.fields, set(entry.repeated)), ({"a": "4", "b": "5"}, {"a", "b"}))
@@ -221,7 +221,7 @@ class ReadingContract(StreamsContract):
         )
         self.assertEqual((entry.excess.fields, set(entry.repeated)), (5 * ENTRY_FIELDS + 5, {"reason", "1"}))
 
-    def test_entries_that_are_too_large_are_told_apart_by_what_is_not_read_of_them(self) -> None:
+    def test_entries_that_are_too_large_are_distinguished_by_what_is_not_read_of_them(self) -> None:
         large = b"y" * ENTRY_BYTES
         for end in (b"1", b"2"):
             self.streams.add_pairs(START, [(b"x", large + end)])
@@ -230,7 +230,7 @@ class ReadingContract(StreamsContract):
         self.assertNotEqual(first.digest, second.digest)
         self.assertEqual([entry.digest for entry in self.read()], [first.digest, second.digest])
 
-    def test_entries_with_too_many_fields_are_told_apart_by_any_of_them(self) -> None:
+    def test_entries_with_too_many_fields_are_distinguished_by_any_of_them(self) -> None:
         pairs = [(b"%d" % n, b"v") for n in range(5000)]
         others = [[*pairs[:n], (b"other", b"v"), *pairs[n + 1 :]] for n in (0, 999, 1000, 2500, 4999)]
         for each in (pairs, [*reversed(pairs)], pairs[:-1], *others):

@@ -13,10 +13,10 @@ from rtmanager.domain.errors import IN_MESSAGE, RuntimeManagerError, Unavailable
 
 
 def fails(error: Exception) -> Callable[[], str]:
-    def ask() -> str:
+    def run() -> str:
         raise error
 
-    return ask
+    return run
 
 
 def remedied(message: str, remedy: str) -> RuntimeManagerError:
@@ -29,10 +29,10 @@ class ResultsTest(unittest.TestCase):
     def results(self, *checks: Check, **warnings: list[str]) -> list[Result]:
         return list(results(checks, warnings, logging.getLogger("test")))
 
-    def check(self, name: str, ask: Callable[[], str], *needs: str) -> Check:
-        return Check(name, "system", ask, "the check's remedy", needs=needs)
+    def check(self, name: str, run: Callable[[], str], *needs: str) -> Check:
+        return Check(name, "system", run, "the check's remedy", needs=needs)
 
-    def test_a_good_check_says_what_it_found(self) -> None:
+    def test_a_good_check_reports_what_it_found(self) -> None:
         self.assertEqual(
             self.results(self.check("redis", lambda: "Redis 7"), redis=["odd"]),
             [Result("redis", True, "Redis 7", warnings=["odd"])],

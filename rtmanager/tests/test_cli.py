@@ -46,11 +46,11 @@ class CheckOfDockerTest(unittest.TestCase):
 
     def lines(self, host: str = "", names: tuple[str, ...] = ("docker", "network")) -> dict[str, str]:
         """Docker's lines in the output of `check`, by name, with their remedies; the last of several with one name."""
-        said = io.StringIO()
+        output = io.StringIO()
         config = Config.from_environment({**ENVIRONMENT, "RTMANAGER_DOCKER_HOST": host or self.daemon.host})
-        with redirect_stdout(said):
+        with redirect_stdout(output):
             self.assertEqual(cli.check(config, logging.getLogger("test")), cli.FAILED)
-        text = said.getvalue().replace("\n" + " " * 20, " ")
+        text = output.getvalue().replace("\n" + " " * 20, " ")
         lines = {line[8:18].strip(): line[18:].strip() for line in text.splitlines()}
         return {name: lines[name] for name in names}
 
@@ -70,7 +70,7 @@ class CheckOfDockerTest(unittest.TestCase):
         self.assertEqual(lines["docker"], "Docker 0 (API 1.41)")
         self.assertRegex(lines["network"], "does not exist.* remedy: docker network create galaxy-net$")
 
-    def test_a_log_driver_that_docker_lacks_has_its_remedy_and_one_that_may_not_be_asked_for_is_a_warning(self) -> None:
+    def test_a_log_driver_that_docker_lacks_has_its_remedy_and_one_that_may_not_be_queried_is_a_warning(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /plugins"] = lambda exchange: exchange.reply(200, [])
         self.daemon.answers["GET /info"] = lambda exchange: exchange.reply(200, {"Plugins": {"Log": ["journald"]}})
@@ -118,12 +118,12 @@ class CheckForAProgramTest(unittest.TestCase):
         self.assertEqual(not_tried, ["log driver", *LATER])
 
     def test_faults_of_the_environment_are_results_too(self) -> None:
-        code, found, said = self.run_check(RTMANAGER_GAME_STATE_ROOT="/etc", RTMANAGER_GAME_STATE_DIR_MODE="2750")
+        code, found, output = self.run_check(RTMANAGER_GAME_STATE_ROOT="/etc", RTMANAGER_GAME_STATE_DIR_MODE="2750")
         self.assertEqual((code, found["ok"], len(found["checks"])), (cli.MISUSED, False, 2))
         for each, name in zip(found["checks"], ("STATE_ROOT: '/etc'", "STATE_DIR_MODE: '2750'"), strict=True):
             self.assertEqual((each["name"], each["ok"]), ("settings", False))
             self.assertIn(f"RTMANAGER_GAME_{name}", each["message"])
-            self.assertIn(each["message"], said)
+            self.assertIn(each["message"], output)
 
 
 class ResourcesTest(unittest.TestCase):
@@ -145,17 +145,17 @@ class ResourcesTest(unittest.TestCase):
 
     def test_too_few_open_files(self) -> None:
         for command, lines in (("serve", 1), ("check", 2)):
-            code, said = self.run_limited(command, resource.RLIMIT_NOFILE, resources.files_needed(16, 32) - 1)
-            self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
-            self.assertIn("this process may have 271 open files, and needs 272", said)
-            self.assertRegex(said, "ulimit -n .*RTMANAGER_MAX_PARALLEL_OPERATIONS")
+            code, output = self.run_limited(command, resource.RLIMIT_NOFILE, resources.files_needed(16, 32) - 1)
+            self.assertEqual((code, output.count("\n")), (cli.FAILED, lines), output)
+            self.assertIn("this process may have 271 open files, and needs 272", output)
+            self.assertRegex(output, "ulimit -n .*RTMANAGER_MAX_PARALLEL_OPERATIONS")
 
     def test_too_small_a_stack(self) -> None:
         for command, lines in (("serve", 1), ("check", 2)):
-            code, said = self.run_limited(command, resource.RLIMIT_STACK, 128 << 10)
-            self.assertEqual((code, said.count("\n")), (cli.FAILED, lines), said)
-            self.assertIn("may have a stack of 128 KiB, and needs 256", said)
-            self.assertIn("ulimit -s", said)
+            code, output = self.run_limited(command, resource.RLIMIT_STACK, 128 << 10)
+            self.assertEqual((code, output.count("\n")), (cli.FAILED, lines), output)
+            self.assertIn("may have a stack of 128 KiB, and needs 256", output)
+            self.assertIn("ulimit -s", output)
 
     def test_too_few_threads(self) -> None:
         start, before = threading.Thread.start, threading.active_count()
@@ -221,10 +221,10 @@ class SignalsTest(unittest.TestCase):
                 connection, _ = silent.accept()
                 with connection, self.subTest(command=command, signal=number):
                     process.send_signal(number)
-                    said = "".join(process.communicate(timeout=20))
+                    output = "".join(process.communicate(timeout=20))
                     lines = 1 if command == "serve" else 0
-                    self.assertEqual((process.returncode, said.count("\n")), (128 + number, lines), said)
-                    self.assertNotIn("Traceback", said)
+                    self.assertEqual((process.returncode, output.count("\n")), (128 + number, lines), output)
+                    self.assertNotIn("Traceback", output)
 
     @contextmanager
     def serving(self, *command: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
@@ -240,14 +240,14 @@ class SignalsTest(unittest.TestCase):
     def test_serve_logs_the_signals_that_it_ignores(self) -> None:
         # A thread that must not receive signals logs the unknown name first.
         with self.serving("-m", "rtmanager", "serve", RTMANAGER_UNKNOWN="x") as (process, log):
-            said = log.readline()
+            output = log.readline()
             for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
                 process.send_signal(number)
-                said += log.readline()
+                output += log.readline()
             process.send_signal(signal.SIGHUP)
-            said += process.communicate(timeout=20)[1]
-        self.assertEqual((process.returncode, said.count("\n")), (128 + signal.SIGHUP, 5), said)
-        self.assertEqual([said.count(f"SIG{name}") for name in ("USR1", "USR2", "HUP")], [2, 1, 1], said)
+            output += process.communicate(timeout=20)[1]
+        self.assertEqual((process.returncode, output.count("\n")), (128 + signal.SIGHUP, 5), output)
+        self.assertEqual([output.count(f"SIG{name}") for name in ("USR1", "USR2", "HUP")], [2, 1, 1], output)
 
     def test_a_signal_that_nohup_ignores_is_ignored(self) -> None:
         nohup = (

@@ -13,7 +13,7 @@ from random import Random
 import rtmanager
 from rtmanager.domain.clock import Reading, anchored
 from rtmanager.domain.errors import Unavailable
-from rtmanager.tests.making import NOW, Heard
+from rtmanager.tests.making import NOW, LogCapture
 from rtmanager.workers.clock import ClockWatch, SteadyClock, StoreClock
 
 PACKAGE = Path(rtmanager.__file__).parent
@@ -50,16 +50,16 @@ class Hosts:
         self.store_at = NOW
         self.takes_s = 0.0
         self.away = False
-        self.clock = StoreClock(self.ask, lambda: self.running_s)
+        self.clock = StoreClock(self.read_store, lambda: self.running_s)
 
-    def ask(self) -> datetime:
+    def read_store(self) -> datetime:
         """The store's time, half way through the query."""
         if self.away:
             raise Unavailable("postgres", "away")
         self.advance(self.takes_s / 2)
-        said = self.store_at
+        store_at = self.store_at
         self.advance(self.takes_s / 2)
-        return said
+        return store_at
 
     def advance(self, seconds: float) -> None:
         self.running_s += seconds
@@ -117,12 +117,12 @@ class StoreClockTest(unittest.TestCase):
             for _ in range(20):
                 there_s, back_s = random.expovariate(10), random.expovariate(10)
                 best_s = min(best_s, there_s + back_s)
-                asked_s = hosts.running_s
+                requested_s = hosts.running_s
                 hosts.advance(there_s)
-                said = hosts.store_at
+                store_at = hosts.store_at
                 hosts.advance(back_s)
                 before = hosts.clock._known
-                hosts.clock._known = anchored(before, Reading(said, asked_s, hosts.running_s))
+                hosts.clock._known = anchored(before, Reading(store_at, requested_s, hosts.running_s))
                 self.assertLessEqual(abs(hosts.error_s), best_s + 1e-5, seed)
                 self.assertGreaterEqual(hosts.clock() + timedelta(seconds=best_s), last, seed)
                 last = hosts.clock()
@@ -139,10 +139,10 @@ class StoreClockTest(unittest.TestCase):
 
 class SteadyClockTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.heard = Heard()
+        self.captured = LogCapture()
 
     def steady_clock(self, hosts: Hosts) -> SteadyClock:
-        return SteadyClock(hosts.ask, self.heard.logger, host=hosts.host, running=lambda: hosts.running_s)
+        return SteadyClock(hosts.read_store, self.captured.logger, host=hosts.host, running=lambda: hosts.running_s)
 
     def hours_until_believed(self, hosts: Hosts, steady: SteadyClock) -> float:
         """Read every quarter of an hour until the clock is believed."""
@@ -158,7 +158,7 @@ class SteadyClockTest(unittest.TestCase):
         for days in (0, 0.01, 40, 400):
             hosts.advance(days * 86400)
             self.assertTrue(steady())
-        self.assertEqual(self.heard.messages, [])
+        self.assertEqual(self.captured.messages, [])
 
     def test_one_that_jumps_ahead_for_one_reading_is_not_believed_and_at_once_when_it_is_back(self) -> None:
         hosts = Hosts()
@@ -171,7 +171,7 @@ class SteadyClockTest(unittest.TestCase):
         hosts.store_at -= timedelta(days=30)
         self.assertTrue(steady())
         self.assertEqual(
-            self.heard.messages,
+            self.captured.messages,
             [
                 "PostgreSQL's clock jumped ahead, retention waits",
                 "PostgreSQL's clock is believed again, retention goes on",
@@ -183,7 +183,7 @@ class SteadyClockTest(unittest.TestCase):
         steady = self.steady_clock(hosts)
         hosts.store_at += timedelta(days=30)
         self.assertEqual(self.hours_until_believed(hosts, steady), 1)
-        self.assertEqual(len(self.heard.messages), 2)
+        self.assertEqual(len(self.captured.messages), 2)
 
     def test_the_hour_begins_again_with_each_jump(self) -> None:
         hosts = Hosts()
@@ -210,27 +210,27 @@ class SteadyClockTest(unittest.TestCase):
 class ClockWatchTest(unittest.TestCase):
     def setUp(self) -> None:
         self.hosts = Hosts()
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.offsets: list[float] = []
         self.watch = ClockWatch(
-            self.hosts.clock, measured=self.offsets.append, logger=self.heard.logger, host=self.hosts.host
+            self.hosts.clock, measured=self.offsets.append, logger=self.captured.logger, host=self.hosts.host
         )
 
     def step(self, offset_s: float) -> list[tuple[int, str]]:
         """The log records of a step while this host's clock is so far ahead."""
-        self.heard.records.clear()
+        self.captured.records.clear()
         self.hosts.offset_s = offset_s
         self.hosts.advance(5)
         self.assertFalse(self.watch.step())
         self.assertAlmostEqual(self.offsets[-1], offset_s)
-        return [(record.levelno, record.getMessage()) for record in self.heard.records]
+        return [(record.levelno, record.getMessage()) for record in self.captured.records]
 
     def test_a_clock_that_is_far_off_is_reported_once_with_both_times(self) -> None:
         self.assertEqual(self.step(4.9), [])
         for offset_s in (40 * 86400.0, -5.1):
             with self.subTest(offset_s):
                 self.assertEqual(self.step(offset_s), [(logging.WARNING, "this host's clock is far from PostgreSQL's")])
-                [record] = self.heard.records
+                [record] = self.captured.records
                 here, there = (datetime.fromisoformat(getattr(record, name)) for name in ("here", "postgres"))
                 self.assertAlmostEqual((here - there).total_seconds(), offset_s)
                 self.assertIn("ahead of" if offset_s > 0 else "behind", record.why)  # type: ignore[attr-defined]

@@ -240,15 +240,15 @@ class FaultsTest(ConfigTestCase):
 
     def test_tls_to_docker_needs_a_tcp_address_and_a_key_with_its_certificate(self) -> None:
         tcp = {**REQUIRED, "RTMANAGER_DOCKER_HOST": "tcp://docker:2376"}
-        for faulty, words in (
+        for faulty, expected in (
             ({**REQUIRED, "RTMANAGER_DOCKER_TLS_CA": "/ca.pem"}, "RTMANAGER_DOCKER_TLS_CA: TLS is for a tcp://"),
             ({**tcp, "RTMANAGER_DOCKER_TLS_CERT": "/c.pem"}, "RTMANAGER_DOCKER_TLS_KEY is not set"),
             ({**tcp, "RTMANAGER_DOCKER_TLS_KEY": "/k.pem"}, "RTMANAGER_DOCKER_TLS_CERT is not set"),
             ({**tcp, "RTMANAGER_DOCKER_TLS_CA": "ca.pem"}, "RTMANAGER_DOCKER_TLS_CA: 'ca.pem' is not an absolute path"),
         ):
-            with self.subTest(words):
+            with self.subTest(expected):
                 (fault,) = self.faults(faulty)
-                self.assertIn(words, fault)
+                self.assertIn(expected, fault)
         found = Config.from_environment({**tcp, "RTMANAGER_DOCKER_TLS_CA": "/ca.pem"})
         self.assertEqual((found.docker_tls_ca, found.docker_tls_certificate), ("/ca.pem", ""))
 
@@ -262,7 +262,7 @@ class FaultsTest(ConfigTestCase):
         (fault,) = self.faults({**REQUIRED, "RTMANAGER_DEFAULT_MEMORY": "9" * 400})
         self.assertIn("RTMANAGER_DEFAULT_MEMORY", fault)
 
-    def test_a_name_that_only_looks_like_ours_is_found(self) -> None:
+    def test_a_name_that_only_resembles_ours_is_found(self) -> None:
         names = unknown_names({**REQUIRED, "RTMANAGER_LOGLEVEL": "debug", "PATH": "/bin", "OTEL_X": "1"})
         self.assertEqual(names, ["RTMANAGER_LOGLEVEL"])
 
@@ -289,7 +289,7 @@ class SecretsTest(ConfigTestCase):
                 self.assertNotIn("S3cret", fault)
 
     def test_a_dsn_by_which_no_connection_can_be_made_is_a_fault_with_its_reason(self) -> None:
-        for parameters, told in (
+        for parameters, expected in (
             ("port=1,2", "could not match 2 port numbers to 1 hosts"),
             ("port=99999", "a port is not from 1 to 65535"),
             ("port=" + "9" * 5000, "a port is not from 1 to 65535"),
@@ -310,7 +310,7 @@ class SecretsTest(ConfigTestCase):
             with self.subTest(parameters), mock.patch("socket.getaddrinfo", wraps=_numeric_only):
                 dsn = f"host=db password=S3cret {parameters}"
                 (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": dsn})
-                self.assertIn(told, fault)
+                self.assertIn(expected, fault)
                 self.assertNotIn("S3cret", fault)
 
     def test_a_dsn_whose_server_may_be_away_is_no_fault(self) -> None:
@@ -350,13 +350,13 @@ class SecretsTest(ConfigTestCase):
         self.assertIn("could not match 2 port numbers to 1 hosts", fault)
 
     def test_a_variable_of_libpq_by_which_no_connection_can_be_made_is_named(self) -> None:
-        for name, told in {
+        for name, expected in {
             "PGSERVICE": 'definition of service "no"',
             "PGSSLMODE": 'invalid sslmode value: "no"',
         }.items():
             with self.subTest(name), mock.patch.dict("os.environ", {name: "no", "PGPASSWORD": "S3cret"}):
                 (fault,) = self.faults({**REQUIRED, "RTMANAGER_POSTGRES_PRIMARY_DSN": "host=h"})
-                self.assertRegex(fault, f"{told}.*; .*{name}.* of the environment counts too")
+                self.assertRegex(fault, f"{expected}.*; .*{name}.* of the environment counts too")
                 self.assertNotIn("S3cret", fault)
 
     def test_a_password_that_libpq_reads_though_it_is_not_escaped_is_no_fault(self) -> None:
@@ -417,7 +417,7 @@ class ParserTest(unittest.TestCase):
                 config(**{f"{name}_INTERVAL": "99ms"})
         self.check(parsers.period, {"100ms": 0.1, "8784h": 366 * 86400.0}, ("0.0000001ms", "8785h"))
 
-    def test_a_duration_out_of_bounds_is_told_the_bounds(self) -> None:
+    def test_a_duration_out_of_bounds_is_rejected_with_the_bounds(self) -> None:
         with self.assertRaises(ConfigError) as caught:
             config(SILENCE_TIMEOUT="500ms")
         fault = "RTMANAGER_SILENCE_TIMEOUT: '500ms' is not a duration from 2s to 15s"
@@ -622,7 +622,7 @@ class ParserTest(unittest.TestCase):
     def test_exporters(self) -> None:
         self.check(parsers.exporter, {"none": "none"}, ("", "otlp", "None"))
 
-    def test_a_rule_of_the_domain_says_what_it_expects_once(self) -> None:
+    def test_a_rule_of_the_domain_names_what_it_expects_once(self) -> None:
         with self.assertRaises(ConfigError) as caught:
             config(DEFAULT_CPU_QUOTA="fast")
         self.assertEqual(str(caught.exception).count("fast"), 1)

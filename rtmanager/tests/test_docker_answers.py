@@ -74,7 +74,7 @@ def page(status: int, content: bytes = b"<html><h1>no</h1></html>") -> Reply:
     return lambda exchange: exchange.reply_raw(status, content)
 
 
-def said(status: int, body: object) -> Reply:
+def replying(status: int, body: object) -> Reply:
     return lambda exchange: exchange.reply(status, body)
 
 
@@ -99,20 +99,20 @@ ODD: dict[str, tuple[Reply, Meaning]] = {
     "an empty body": (page(200, b""), Meaning.TEMPORARY),
     "truncated JSON": (page(200, b'[{"Id": "c'), Meaning.TEMPORARY),
     "no UTF-8": (page(200, b"\xff\xfe\x00"), Meaning.TEMPORARY),
-    "a number": (said(200, 7), Meaning.TEMPORARY),
-    "null": (said(200, None), Meaning.TEMPORARY),
-    "a text": (said(200, "Id"), Meaning.TEMPORARY),
+    "a number": (replying(200, 7), Meaning.TEMPORARY),
+    "null": (replying(200, None), Meaning.TEMPORARY),
+    "a text": (replying(200, "Id"), Meaning.TEMPORARY),
     "other types": (
-        said(200, [{"Id": 7, "State": {"Status": []}, "Config": 5, "Names": 3}]),
+        replying(200, [{"Id": 7, "State": {"Status": []}, "Config": 5, "Names": 3}]),
         Meaning.TEMPORARY,
     ),
-    "an object of others": (said(200, {"Id": None, "State": "x", "Config": [], "Name": 1}), Meaning.TEMPORARY),
-    "a list of lists": (said(200, [[[]]]), Meaning.TEMPORARY),
+    "an object of others": (replying(200, {"Id": None, "State": "x", "Config": [], "Name": 1}), Meaning.TEMPORARY),
+    "a list of lists": (replying(200, [[[]]]), Meaning.TEMPORARY),
     "deep": (page(200, b"[" * 100_000), Meaning.TEMPORARY),
     "a redirect": (page(302), Meaning.TEMPORARY),
-    "an error without a message": (said(500, {}), Meaning.TEMPORARY),
-    "an error that is a list": (said(500, []), Meaning.TEMPORARY),
-    "an error whose message is none": (said(500, {"message": {"x": 1}}), Meaning.TEMPORARY),
+    "an error without a message": (replying(500, {}), Meaning.TEMPORARY),
+    "an error that is a list": (replying(500, []), Meaning.TEMPORARY),
+    "an error whose message is none": (replying(500, {"message": {"x": 1}}), Meaning.TEMPORARY),
     "a page that is not found": (page(404), Meaning.TEMPORARY),
     "a proxy that forbids": (page(403), Meaning.FINAL),
     "a proxy that wants a login": (page(407), Meaning.FINAL),
@@ -201,7 +201,7 @@ class Rules(unittest.TestCase):
             error = refusal(500, json.loads(body)["message"])
             self.assertEqual(meaning("create", error), (Meaning.FINAL, ""), length)
 
-    def test_words_of_silence_that_an_image_may_have_chosen_are_temporary(self) -> None:
+    def test_a_text_of_silence_that_an_image_may_have_chosen_is_temporary(self) -> None:
         for mark in ("no space left on device", "too many open files", "shutting down"):
             error = refusal(500, f"lstat /snapshots/12/fs/etc/passwd/x: {mark}: not a directory")
             self.assertIs(meaning("create", error)[0], Meaning.TEMPORARY, mark)
@@ -219,26 +219,26 @@ class Rules(unittest.TestCase):
     def test_a_refusal_for_a_setting_names_the_variable_and_its_value(self) -> None:
         log = {"max-size": "-1", "splunk-token": "S3cret"}
         spec = replace(SPEC, log_driver="jsonfile", log_options=log, mount_path="/etc/hosts")
-        for said in (
+        for explanation in (
             'error looking up logging plugin jsonfile: plugin "jsonfile" not found',
             "failed to initialize logging driver: invalid size: '-1'",
             "unknown log opt 'foo' for json-file log driver",
             "logger: no log driver named 'jsonfile' is registered",
         ):
-            with self.subTest(said):
-                message = launch_refused(spec, "start", refusal(500, said))
+            with self.subTest(explanation):
+                message = launch_refused(spec, "start", refusal(500, explanation))
                 self.assertIn("RTMANAGER_DOCKER_LOG_DRIVER=jsonfile", message)
                 self.assertIn("RTMANAGER_DOCKER_LOG_OPTS=max-size=-1,splunk-token=…", message)
                 self.assertNotIn("S3cret", message)
-        said = 'runc create failed: error mounting "/srv/g1" to rootfs at "/etc/hosts": not a directory: unknown'
-        message = launch_refused(spec, "start", refusal(500, said))
+        explanation = 'runc create failed: error mounting "/srv/g1" to rootfs at "/etc/hosts": not a directory: unknown'
+        message = launch_refused(spec, "start", refusal(500, explanation))
         self.assertIn("RTMANAGER_ENGINE_STATE_MOUNT_PATH=/etc/hosts", message)
 
     def test_an_image_chooses_no_remedy(self) -> None:
         refused = refusal(500, "lstat /x/merged/etc/network/no space left: not a directory")
         self.assertNotIn("; check", launch_refused(SPEC, "create", refused))
-        said = "manifest for timeout/x509:denied not found: manifest unknown"
-        self.assertIn("check that the tag was pushed", pull_refused("localhost:1/timeout/x509:denied", said))
+        explanation = "manifest for timeout/x509:denied not found: manifest unknown"
+        self.assertIn("check that the tag was pushed", pull_refused("localhost:1/timeout/x509:denied", explanation))
 
     def test_a_registry_calls_no_reference_malformed(self) -> None:
         self.assertIsNone(kind_of("pull", refusal(400, "name invalid: invalid reference format")))
@@ -246,15 +246,15 @@ class Rules(unittest.TestCase):
     def test_every_other_answer_is_final(self) -> None:
         for call in CALLS:
             for status in (400, 401, 403, 404, 405, 409, 410, 413, 418, 422, 500, 501, 505, 599):
-                self.assertIs(meaning(call, refusal(status, "some words"))[0], Meaning.FINAL, (call, status))
+                self.assertIs(meaning(call, refusal(status, "some text"))[0], Meaning.FINAL, (call, status))
 
-    def test_what_is_wrong_with_the_request_itself_is_final_whoever_says_so(self) -> None:
+    def test_what_is_wrong_with_the_request_itself_is_final_whoever_reports_it(self) -> None:
         for status in (401, 403, 407, 413, 414, 431):
             for call in CALLS:
                 error = refusal(status, None)
                 self.assertIs(meaning(call, error)[0], Meaning.FINAL, (call, status))
 
-    def test_a_registry_never_speaks_for_the_daemon(self) -> None:
+    def test_an_answer_of_a_registry_never_counts_as_the_daemons(self) -> None:
         for status in (429, 500, 502, 503, 504):
             for text in ("shutting down", "no space left on device", "i/o timeout", "too many open files", ""):
                 self.assertIsNot(meaning("pull", refusal(status, text))[0], Meaning.SILENCE, (status, text))
@@ -269,7 +269,7 @@ class Rules(unittest.TestCase):
             for call in ("create", "start"):
                 self.assertEqual(meaning(call, refusal(500, text)), (Meaning.FINAL, ""), text)
 
-    def test_words_are_bounded_and_on_one_line(self) -> None:
+    def test_the_text_is_bounded_and_on_one_line(self) -> None:
         for text in ("x" * 300_000, "a\nb\0c\u2028\u202e\u2066" * 100_000, "\udcff" * 5000, "<html>" * 99_999):
             found = words(refusal(500, text))
             self.assertLess(len(found), LONGEST + 40)
@@ -282,8 +282,8 @@ class DaemonTestCase(unittest.TestCase):
         self.daemon = FakeDaemon()
         self.addCleanup(self.daemon.close)
         self.daemon.start()
-        self.daemon.answers[REQUESTS["inspect"]] = said(200, ENDED)
-        self.daemon.answers["GET /containers/c2/json"] = said(
+        self.daemon.answers[REQUESTS["inspect"]] = replying(200, ENDED)
+        self.daemon.answers["GET /containers/c2/json"] = replying(
             200, {**ENDED, "Id": "c2", "State": {"Status": "running"}}
         )
         self.runtime: ContainerRuntime = DockerRuntime(self.daemon.host, deadlines=QUICK)
@@ -292,7 +292,7 @@ class DaemonTestCase(unittest.TestCase):
     def restore(self, method: str) -> None:
         """Restore the first answer of a method."""
         if method == "inspect":
-            self.daemon.answers[REQUESTS[method]] = said(200, ENDED)
+            self.daemon.answers[REQUESTS[method]] = replying(200, ENDED)
         else:
             del self.daemon.answers[REQUESTS[method]]
 
@@ -300,9 +300,9 @@ class DaemonTestCase(unittest.TestCase):
 class DockerAnswers(AnswersContract, DaemonTestCase):
     def refuse(self, method: str, meant: Meant) -> None:
         status = 503 if meant is Meant.TEMPORARY else 500
-        self.daemon.answers[REQUESTS[method]] = partial(Exchange.refuse, status=status, message="some words")
+        self.daemon.answers[REQUESTS[method]] = partial(Exchange.refuse, status=status, message="some text")
 
-    def obey(self, method: str) -> None:
+    def stop_refusing(self, method: str) -> None:
         self.restore(method)
 
 
@@ -315,8 +315,8 @@ class FakeAnswers(AnswersContract, unittest.TestCase):
     def refuse(self, method: str, meant: Meant) -> None:
         self.fake.refuse(method, meant)
 
-    def obey(self, method: str) -> None:
-        self.fake.obey(method)
+    def stop_refusing(self, method: str) -> None:
+        self.fake.stop_refusing(method)
 
 
 class EveryAnswer(DaemonTestCase):
@@ -354,14 +354,14 @@ class EveryAnswer(DaemonTestCase):
         networks = [{"Name": NETWORK, "Labels": odd, "Containers": odd}]
         image = {"Id": "sha256:1", "Config": {"Labels": {"com.galaxy.memory": "9m"}, "Healthcheck": odd}, "X": odd}
         self.daemon.answers |= {
-            "GET /version": said(200, {"ApiVersion": "1.41", "Version": "20", "Components": odd}),
-            "GET /networks": said(200, networks),
-            f"GET /images/{IMAGE}/json": said(200, image),
-            "GET /containers/json": said(200, [listed, listed]),
-            "GET /containers/c1/json": said(200, container),
-            "POST /containers/create": said(201, {"Id": "c1", "Warnings": ["w" * 3_000_000], "X": odd}),
-            "POST /containers/c1/start": said(204, None),
-            "DELETE /containers/c1": said(204, None),
+            "GET /version": replying(200, {"ApiVersion": "1.41", "Version": "20", "Components": odd}),
+            "GET /networks": replying(200, networks),
+            f"GET /images/{IMAGE}/json": replying(200, image),
+            "GET /containers/json": replying(200, [listed, listed]),
+            "GET /containers/c1/json": replying(200, container),
+            "POST /containers/create": replying(201, {"Id": "c1", "Warnings": ["w" * 3_000_000], "X": odd}),
+            "POST /containers/c1/start": replying(204, None),
+            "DELETE /containers/c1": replying(204, None),
         }
         self.assertTrue(self.runtime.network_exists(NETWORK))
         self.assertEqual(self.runtime.inspect("c1").exit_code, 3)
@@ -373,7 +373,7 @@ class EveryAnswer(DaemonTestCase):
 
     def test_a_list_of_too_many_containers_or_too_much_text_cannot_be_read(self) -> None:
         entry = {"Id": "c1", "Names": ["/" + "x" * 400], "Labels": {}}
-        self.daemon.answers["GET /containers/json"] = said(200, [entry] * 100)
+        self.daemon.answers["GET /containers/json"] = replying(200, [entry] * 100)
         for bound, most in (("MOST_LISTED", 99), ("MOST_LISTED_TEXT", 39_999)):
             with (
                 mock.patch.object(runtime, bound, most),
@@ -382,10 +382,10 @@ class EveryAnswer(DaemonTestCase):
                 self.runtime.list_games()
             self.assertEqual(len(self.runtime.list_games()), 100)
 
-    def test_a_refusal_of_any_size_is_read_as_its_words(self) -> None:
+    def test_a_refusal_of_any_size_is_read_as_its_text(self) -> None:
         for call in ("GET /containers/json", "POST /images/create", f"GET /images/{IMAGE}/json"):
             refusal = {"odd": ["x" * 900] * 9_000, "message": "no " * 999_999}
-            self.daemon.answers[call] = said(500, refusal)
+            self.daemon.answers[call] = replying(500, refusal)
             with self.subTest(call), self.assertRaises(RuntimeManagerError) as caught:
                 self.runtime.list_games() if "json" in call else self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
             self.assertLess(len(str(caught.exception)), 2 * LONGEST)
@@ -393,27 +393,27 @@ class EveryAnswer(DaemonTestCase):
 
     def test_a_stop_that_is_refused_to_what_has_ended_is_one(self) -> None:
         for reply in (
-            said(500, {"message": "Cannot stop container c1: no such process"}),
-            said(503, {"message": "no"}),
+            replying(500, {"message": "Cannot stop container c1: no such process"}),
+            replying(503, {"message": "no"}),
         ):
             self.daemon.answers["POST /containers/c1/stop"] = reply
             self.assertFalse(self.runtime.stop("c1", 1))
 
-    def test_a_stop_says_whether_it_ended_a_process(self) -> None:
+    def test_a_stop_returns_whether_it_ended_a_process(self) -> None:
         for status, ended in ((204, True), (304, False)):
-            self.daemon.answers["POST /containers/c1/stop"] = said(status, None)
+            self.daemon.answers["POST /containers/c1/stop"] = replying(status, None)
             self.assertIs(self.runtime.stop("c1", 1), ended)
 
     def test_a_removal_that_never_ends_is_a_temporary_answer(self) -> None:
-        removing = said(409, {"message": "removal of container c1 is already in progress"})
+        removing = replying(409, {"message": "removal of container c1 is already in progress"})
         self.daemon.answers["DELETE /containers/c1"] = removing
         with self.assertRaises(TemporaryAnswer) as caught:
             self.runtime.remove("c1")
         self.assertEqual(caught.exception.answer, "remove: removing")
 
     def test_no_page_of_a_proxy_is_taken_for_done(self) -> None:
-        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
-        self.daemon.answers["DELETE /containers/c1"] = said(204, None)
+        self.daemon.answers["POST /containers/create"] = replying(201, {"Id": "c1"})
+        self.daemon.answers["DELETE /containers/c1"] = replying(204, None)
         for status in (200, 201, 202, 301, 302, 307):
             self.daemon.answers["POST /containers/c1/start"] = page(status)
             with self.assertRaises(TemporaryAnswer):
@@ -428,9 +428,9 @@ class EveryAnswer(DaemonTestCase):
             self.assertNotIsInstance(caught.exception, ContainerNotFound, body)
 
     def test_what_is_started_with_a_temporary_answer_is_taken_away_again(self) -> None:
-        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
-        self.daemon.answers["POST /containers/c1/start"] = said(503, {"message": "not now"})
-        self.daemon.answers["DELETE /containers/c1"] = said(204, None)
+        self.daemon.answers["POST /containers/create"] = replying(201, {"Id": "c1"})
+        self.daemon.answers["POST /containers/c1/start"] = replying(503, {"message": "not now"})
+        self.daemon.answers["DELETE /containers/c1"] = replying(204, None)
         with self.assertRaises(TemporaryAnswer):
             self.runtime.launch(SPEC)
         self.assertEqual(self.daemon.count("DELETE /containers/c1"), 1)
@@ -445,7 +445,7 @@ class EveryAnswer(DaemonTestCase):
             {"ApiVersion": "1.41\n"},
         )
         for body in bodies:
-            self.daemon.answers["GET /version"] = said(200, body)
+            self.daemon.answers["GET /version"] = replying(200, body)
             for method, (call, _, _) in METHODS.items():
                 runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
                 self.addCleanup(runtime.close)
@@ -454,24 +454,24 @@ class EveryAnswer(DaemonTestCase):
 
     def test_a_malformed_reference_is_named_as_such(self) -> None:
         for status, message in ((400, "invalid reference format"), (500, "invalid reference format: lowercase")):
-            self.daemon.answers[REQUESTS["ensure_image"]] = said(status, {"message": message})
+            self.daemon.answers[REQUESTS["ensure_image"]] = replying(status, {"message": message})
             with self.assertRaises(ImageRefInvalid):
                 self.runtime.ensure_image(IMAGE, PullPolicy.IF_MISSING)
-            self.daemon.answers["POST /containers/create"] = said(status, {"message": message})
+            self.daemon.answers["POST /containers/create"] = replying(status, {"message": message})
             with self.assertRaises(LaunchInvalid):
                 self.runtime.launch(SPEC)
-            self.daemon.answers["POST /images/create"] = said(400, {"message": message})
+            self.daemon.answers["POST /images/create"] = replying(400, {"message": message})
             with self.assertRaises(ImageRefInvalid):
                 self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
 
-    def test_a_pull_has_a_temporary_answer_a_final_one_or_words_of_bounded_length(self) -> None:
+    def test_a_pull_has_a_temporary_answer_a_final_one_or_a_text_of_bounded_length(self) -> None:
         replies: tuple[tuple[Reply, type[RuntimeManagerError]], ...] = (
-            (said(429, {"message": "toomanyrequests: <!DOCTYPE html> rate limited"}), TemporaryAnswer),
-            (said(503, {"message": "the registry is being upgraded"}), TemporaryAnswer),
+            (replying(429, {"message": "toomanyrequests: <!DOCTYPE html> rate limited"}), TemporaryAnswer),
+            (replying(503, {"message": "the registry is being upgraded"}), TemporaryAnswer),
             (page(200), TemporaryAnswer),
             (page(404), TemporaryAnswer),
             (lambda exchange: exchange.chunks([b'{"status": "Pulling"}\r\n', b"no JSON\r\n"]), TemporaryAnswer),
-            (said(500, {"message": "manifest unknown"}), ImageUnavailable),
+            (replying(500, {"message": "manifest unknown"}), ImageUnavailable),
             (page(407), ImageUnavailable),
             (lambda exchange: exchange.stream([{"error": "x" * 300_000 + "\0"}]), ImageUnavailable),
         )
@@ -484,16 +484,16 @@ class EveryAnswer(DaemonTestCase):
                 self.assertIs(caught.exception.code, ErrorCode.IMAGE_PULL_FAILED)
                 self.assertTrue(caught.exception.answer.startswith("pull: "))
 
-    def test_a_log_of_a_daemon_that_tells_its_version_no_more_leaves_it_too(self) -> None:
+    def test_a_log_of_a_daemon_that_gives_its_version_no_more_leaves_it_too(self) -> None:
         def ended(exchange: Exchange) -> None:
-            self.daemon.answers["GET /version"] = said(403, {"message": "no"})
+            self.daemon.answers["GET /version"] = replying(403, {"message": "no"})
             one._engine._forget()  # as when another thread receives an answer
             exchange.reply(200, ENDED)
 
         one = DockerRuntime(self.daemon.host, deadlines=QUICK)
         self.addCleanup(one.close)
-        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
-        self.daemon.answers["POST /containers/c1/start"] = said(204, None)
+        self.daemon.answers["POST /containers/create"] = replying(201, {"Id": "c1"})
+        self.daemon.answers["POST /containers/c1/start"] = replying(204, None)
         self.daemon.answers["GET /containers/c1/json"] = ended
         with self.assertRaisesRegex((LaunchFailed, TemporaryAnswer), "exit code 3; its log cannot be read: .*no"):
             one.launch(SPEC)
@@ -508,10 +508,10 @@ class EveryAnswer(DaemonTestCase):
         self.assertLess(len(str(caught.exception)), 2 * LONGEST)
 
     def test_a_log_that_cannot_be_read_leaves_the_answer_of_a_start(self) -> None:
-        self.daemon.answers["POST /containers/create"] = said(201, {"Id": "c1"})
-        self.daemon.answers["POST /containers/c1/start"] = said(204, None)
-        self.daemon.answers["DELETE /containers/c1"] = said(204, None)
-        for reply, _ in (*ODD.values(), (said(501, {"message": "cannot be read"}), Meaning.FINAL)):
+        self.daemon.answers["POST /containers/create"] = replying(201, {"Id": "c1"})
+        self.daemon.answers["POST /containers/c1/start"] = replying(204, None)
+        self.daemon.answers["DELETE /containers/c1"] = replying(204, None)
+        for reply, _ in (*ODD.values(), (replying(501, {"message": "cannot be read"}), Meaning.FINAL)):
             self.daemon.answers["GET /containers/c1/logs"] = reply
             with self.assertRaisesRegex(LaunchFailed, "exit code 3; its log"):
                 self.runtime.launch(SPEC)

@@ -194,11 +194,11 @@ class FileTest(CredentialsTestCase):
             "symbolic links": lambda: self.file.symlink_to(self.file),
             "more than": lambda: self.file.write_bytes(b" " * (2 << 20)),
         }
-        for words, make in makers.items():
-            with self.subTest(words), self.assertLogs(LOGGER, "WARNING"):
+        for expected, make in makers.items():
+            with self.subTest(expected), self.assertLogs(LOGGER, "WARNING"):
                 make()
-                self.assertIn(words, self.note())
-            self.file.rmdir() if words == "directory" else self.file.unlink()
+                self.assertIn(expected, self.note())
+            self.file.rmdir() if expected == "directory" else self.file.unlink()
         self.assertEqual((self.header(), self.note()), ({}, ""))
 
     def test_an_entry_that_is_too_large_is_named_with_its_file(self) -> None:
@@ -206,7 +206,7 @@ class FileTest(CredentialsTestCase):
         with self.assertLogs(LOGGER, "WARNING"):
             self.assertRegex(self.note(), f"{self.file}: auths of '{REGISTRY}' is too large, 65536 bytes at most")
 
-    def test_a_note_is_one_line_in_words(self) -> None:
+    def test_a_note_is_one_line_of_text(self) -> None:
         logging.disable(logging.CRITICAL)
         self.addCleanup(logging.disable, logging.NOTSET)
         nested = {"credsStore": "a\nb\x1b[2J\u202e"}, b"[" * 100_000
@@ -262,7 +262,7 @@ class HelperTest(CredentialsTestCase):
             ):
                 self.header()
 
-    def test_it_is_asked_for_the_registry_as_the_cli_names_it(self) -> None:
+    def test_it_is_queried_for_the_registry_as_the_cli_names_it(self) -> None:
         self.install(
             "asked", f"cat > {self.home}/asked; echo $1 >> {self.home}/asked; env > {self.home}/env; echo null"
         )
@@ -292,16 +292,16 @@ class HelperTest(CredentialsTestCase):
         self.write({"credsStore": "hangs"})
         unwanted = threading.Event()
 
-        def ask() -> None:
+        def resolve() -> None:
             with self.assertRaises(HelperHangs):
                 self.config.credentials(REGISTRY, 600.0, unwanted.is_set)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
+        resolving = threading.Thread(target=resolve)
+        resolving.start()
         until(lambda: (self.home / "pid").exists() and (self.home / "pid").read_text().strip() != "")
         unwanted.set()
-        asking.join(AT_ONCE_S)
-        self.assertFalse(asking.is_alive())
+        resolving.join(AT_ONCE_S)
+        self.assertFalse(resolving.is_alive())
         self.assert_ended(int((self.home / "pid").read_text()))
 
     def test_a_child_that_keeps_its_output_open_is_not_waited_for(self) -> None:

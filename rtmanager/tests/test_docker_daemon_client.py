@@ -39,9 +39,9 @@ class EngineTest(unittest.TestCase):
         self.runtime = DockerRuntime(self.daemon.host, deadlines=QUICK)
         self.addCleanup(self.runtime.close)
 
-    def assert_unavailable(self, words: str) -> None:
+    def assert_unavailable(self, expected: str) -> None:
         began = time.monotonic()
-        with self.assertRaisesRegex(Unavailable, f"(?s)Docker at {self.daemon.host}.*{words}"):
+        with self.assertRaisesRegex(Unavailable, f"(?s)Docker at {self.daemon.host}.*{expected}"):
             self.runtime.list_games()
         self.assertLess(time.monotonic() - began, AT_ONCE_S)
 
@@ -105,7 +105,7 @@ class EngineTest(unittest.TestCase):
         self.daemon.answers[LIST] = html
         self.assert_unavailable("check that Docker runs there")
 
-    def test_a_refusal_is_told_with_its_status_and_its_request(self) -> None:
+    def test_a_refusal_is_reported_with_its_status_and_its_request(self) -> None:
         self.daemon.start()
         for status, expected in ((403, "answered 403"), (503, "answered 503"), (500, "answered 500")):
             self.daemon.answers[LIST] = partial(Exchange.refuse, status=status, message="not for you")
@@ -128,14 +128,14 @@ class EngineTest(unittest.TestCase):
             with mock.patch.object(DeadlineSocket, "connect", side_effect=error):
                 self.assert_unavailable(f"{error.strerror}; .*{expected}")
 
-    def test_a_refusal_that_says_nothing_about_the_container_is_final_or_temporary(self) -> None:
+    def test_a_refusal_without_a_fact_about_the_container_is_final_or_temporary(self) -> None:
         self.daemon.start()
         kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for status, kind in kinds.items():
             self.daemon.answers["GET /containers/g1/json"] = partial(
-                Exchange.refuse, status=status, message="some words"
+                Exchange.refuse, status=status, message="some text"
             )
-            with self.assertRaisesRegex(kind, "some words"):
+            with self.assertRaisesRegex(kind, "some text"):
                 self.runtime.inspect("g1")
         self.daemon.answers["GET /containers/g1/json"] = lambda x: x.refuse(404, "No such container: g1")
         with self.assertRaises(ContainerNotFound):
@@ -143,13 +143,13 @@ class EngineTest(unittest.TestCase):
 
     def test_the_api_version_is_the_older_of_both_sides(self) -> None:
         self.daemon.start()
-        for theirs, spoken in (("1.40", "v1.40"), ("9.99", f"v{DEFAULT_DOCKER_API_VERSION}")):
+        for theirs, version in (("1.40", "v1.40"), ("9.99", f"v{DEFAULT_DOCKER_API_VERSION}")):
             with self.subTest(theirs=theirs):
                 self.daemon.api_version = theirs
                 runtime = DockerRuntime(self.daemon.host)
                 self.addCleanup(runtime.close)
                 runtime.list_games()
-                self.assertEqual(self.daemon.versions[-1], spoken)
+                self.assertEqual(self.daemon.versions[-1], version)
 
     def test_the_api_version_is_agreed_once_and_again_with_another_engine(self) -> None:
         self.daemon.start()
@@ -199,9 +199,9 @@ class EngineTest(unittest.TestCase):
             found = list(threads.map(lambda _: patient.list_games(), range(640)))
         self.assertEqual(len(found), 640)
 
-    def test_an_api_that_both_do_not_speak_is_named_with_what_to_do(self) -> None:
+    def test_an_api_that_both_do_not_support_is_named_with_what_to_do(self) -> None:
         self.daemon.start()
-        for answer, words in (
+        for answer, expected in (
             (
                 {"ApiVersion": "1.99", "MinAPIVersion": "1.90"},
                 "speaks API 1.90 to 1.99.*1.24 to 1.*pip install --upgrade",
@@ -215,14 +215,14 @@ class EngineTest(unittest.TestCase):
             ("<html>", "no JSON object"),
         ):
             self.daemon.answers["GET /version"] = partial(Exchange.reply, status=200, body=answer)
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words):
+            with self.subTest(expected), self.assertRaisesRegex(Unavailable, expected):
                 self.runtime.list_games()
         self.assertEqual(self.daemon.versions, [])
 
-    def test_the_newest_api_that_both_speak_is_spoken(self) -> None:
+    def test_the_newest_api_that_both_support_is_used(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /containers/json"] = partial(Exchange.reply, status=200, body=[])
-        for answer, spoken in (
+        for answer, version in (
             ({"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "v1.41"),
             ({"ApiVersion": "1.99", "MinAPIVersion": "1.24"}, f"v{NEWEST}"),
             ({"ApiVersion": "1.99", "MinAPIVersion": NEWEST}, f"v{NEWEST}"),
@@ -230,13 +230,13 @@ class EngineTest(unittest.TestCase):
             ({"ApiVersion": "1.24", "MinAPIVersion": None}, "v1.24"),
         ):
             self.daemon.answers["GET /version"] = partial(Exchange.reply, status=200, body=answer)
-            with self.subTest(spoken):
+            with self.subTest(version):
                 runtime = DockerRuntime(self.daemon.host)
                 self.addCleanup(runtime.close)
                 runtime.list_games()
-                self.assertEqual(self.daemon.versions[-1], spoken)
+                self.assertEqual(self.daemon.versions[-1], version)
 
-    def test_a_daemon_that_speaks_it_no_more_is_asked_again_and_named(self) -> None:
+    def test_a_daemon_that_supports_it_no_more_is_queried_again_and_named(self) -> None:
         self.daemon.start()
         self.daemon.answers["GET /containers/json"] = partial(
             Exchange.refuse, status=400, message="client version 1.41 is too old. Minimum supported API version is 1.90"
@@ -259,7 +259,7 @@ class EngineTest(unittest.TestCase):
                     self.addCleanup(runtime.close)
                     self.assertEqual(runtime.list_games(), [])
 
-    def test_a_proxy_of_the_environment_is_not_asked(self) -> None:
+    def test_a_proxy_of_the_environment_is_not_used(self) -> None:
         self.daemon.start()
         with mock.patch.dict(os.environ, {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}):
             self.assertEqual(self.runtime.list_games(), [])
@@ -278,7 +278,7 @@ class EngineTest(unittest.TestCase):
             with self.assertRaisesRegex(InvalidValue, "expected unix:///path/to/socket or tcp://host:port"):
                 DockerRuntime(host)
 
-    def test_tcp_is_spoken_as_well(self) -> None:
+    def test_tcp_is_supported_as_well(self) -> None:
         refused = DockerRuntime("tcp://127.0.0.1:1")
         self.addCleanup(refused.close)
         with self.assertRaisesRegex(Unavailable, "Docker at tcp://127.0.0.1:1 does not answer: Connection refused"):

@@ -65,13 +65,13 @@ class ViewsTest(unittest.TestCase):
             listed = listed_view({"Id": "c1", "Image": "i", "State": "exited", **settings})
             self.assertEqual((dict(listed.addresses), listed.networks), ({}, frozenset()))
 
-    def test_a_list_knows_no_times_no_restarts_and_how_it_ended(self) -> None:
+    def test_a_list_has_no_times_no_restarts_and_no_exit(self) -> None:
         listed = listed_view({"Id": "c1", "Image": "i", "State": "running"})
         found = (listed.started_at, listed.finished_at, listed.restart_count, listed.exit_code)
         self.assertEqual(found, (None, None, 0, None))
 
-    def test_a_list_tells_in_words_what_has_run_for_an_hour_and_what_is_unhealthy(self) -> None:
-        for words, expected in {
+    def test_the_status_text_of_a_list_shows_what_has_run_for_an_hour_and_what_is_unhealthy(self) -> None:
+        for status, expected in {
             "Up About an hour": (True, ""),
             "Up 2 hours (unhealthy)": (True, "unhealthy"),
             "Up 47 hours (healthy)": (True, ""),
@@ -88,8 +88,8 @@ class ViewsTest(unittest.TestCase):
             "Created": (False, ""),
             "": (False, ""),
         }.items():
-            listed = listed_view({"Id": "c1", "Image": "i", "State": "running", "Status": words})
-            self.assertEqual((listed.up_for_an_hour, listed.health), expected, words)
+            listed = listed_view({"Id": "c1", "Image": "i", "State": "running", "Status": status})
+            self.assertEqual((listed.up_for_an_hour, listed.health), expected, status)
 
     def test_dockers_nanoseconds_are_cut_to_microseconds(self) -> None:
         times = {
@@ -117,7 +117,7 @@ class ViewsTest(unittest.TestCase):
     def test_restarts_are_counted(self) -> None:
         self.assertEqual([inspected(restart_count=count).restart_count for count in (0, 3, None)], [0, 3, 0])
 
-    def test_health_is_what_the_images_check_says_and_nothing_where_there_is_none(self) -> None:
+    def test_health_is_the_result_of_the_images_check_and_nothing_where_there_is_none(self) -> None:
         healths: tuple[object, ...] = (
             {"Status": "unhealthy", "FailingStreak": 3},
             {"Status": "starting"},
@@ -128,7 +128,7 @@ class ViewsTest(unittest.TestCase):
         self.assertEqual([inspected(Health=health).health for health in healths], ["unhealthy", "starting", "", "", ""])
         self.assertEqual(inspected().health, "")
 
-    def test_a_container_that_ended_says_how(self) -> None:
+    def test_a_container_that_ended_shows_how(self) -> None:
         found = inspected("exited", ExitCode=137, OOMKilled=True)
         self.assertEqual((found.state, found.exit_code, found.oom_killed), (ContainerState.EXITED, 137, True))
 
@@ -257,11 +257,11 @@ class WhateverItIs(unittest.TestCase):
         ):
             self.assertIsNone(inspected("exited", FinishedAt=moment).finished_at, moment)
 
-    def test_an_answer_without_an_id_has_the_one_that_was_asked_for(self) -> None:
-        asked = "0123456789abcdef" * 4
+    def test_an_answer_without_an_id_has_the_one_that_was_requested(self) -> None:
+        requested_id = "0123456789abcdef" * 4
         answers: tuple[Any, ...] = ({}, {"Id": None}, None, [], {"Id": "a b"})
         for found in answers:
-            self.assertEqual(decode.inspected(found, asked).container_id, asked)
+            self.assertEqual(decode.inspected(found, requested_id).container_id, requested_id)
             self.assertEqual(decode.inspected(found, "galaxy-game-g1").container_id, "")
 
 
@@ -307,8 +307,8 @@ class LogTailTest(unittest.TestCase):
     def test_it_is_the_last_lines_of_both_streams_in_their_order(self) -> None:
         found = self.tail(frame(b"turn 1\n") + frame("no turn € 2\n".encode(), 2) + frame(b"over\n"))
         self.assertEqual(found, "turn 1\nno turn € 2\nover")
-        asked = self.daemon.queries[self.daemon.requests.index(LOGS)]
-        self.assertEqual((asked["tail"], asked["stdout"], asked["stderr"]), (str(LOG_LINES), "1", "1"))
+        query = self.daemon.queries[self.daemon.requests.index(LOGS)]
+        self.assertEqual((query["tail"], query["stdout"], query["stderr"]), (str(LOG_LINES), "1", "1"))
 
     def test_a_terminals_log_is_read_as_it_is(self) -> None:
         self.describe(tty=True)
@@ -326,10 +326,13 @@ class LogTailTest(unittest.TestCase):
     def test_no_log_is_empty(self) -> None:
         self.assertEqual(self.tail(b""), "")
 
-    def test_a_refusal_says_why_in_the_place_of_the_log(self) -> None:
-        for status, said in ((501, "configured logging driver does not support reading"), (404, "No such container")):
-            self.daemon.answers[LOGS] = partial(Exchange.refuse, status=status, message=said)
-            self.assertEqual(self.runtime.log_tail("c1"), f"(the log cannot be read: {said})")
+    def test_the_reason_of_a_refusal_takes_the_place_of_the_log(self) -> None:
+        for status, explanation in (
+            (501, "configured logging driver does not support reading"),
+            (404, "No such container"),
+        ):
+            self.daemon.answers[LOGS] = partial(Exchange.refuse, status=status, message=explanation)
+            self.assertEqual(self.runtime.log_tail("c1"), f"(the log cannot be read: {explanation})")
         self.assertEqual(self.runtime.log_tail("c2"), "(the log cannot be read: No such container: c2)")
 
     def test_silence_is_unavailable_and_soon_so(self) -> None:

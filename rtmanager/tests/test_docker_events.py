@@ -70,7 +70,7 @@ class DockerEventsTest(unittest.TestCase):
         self.feed.connect()
         return self.streams[-1]
 
-    def heard_slowly(self, stream: Feed) -> list[ContainerEvent | UnreadableEvent]:
+    def received_slowly(self, stream: Feed) -> list[ContainerEvent | UnreadableEvent]:
         """All items from a stream that has ended, read more slowly than its lines arrive."""
         until(lambda: stream.taken)
         found = []
@@ -80,7 +80,7 @@ class DockerEventsTest(unittest.TestCase):
                 time.sleep(0.001)
         return found
 
-    def asked(self) -> list[dict[str, str]]:
+    def event_queries(self) -> list[dict[str, str]]:
         """The query of each request for events."""
         return [
             query for request, query in zip(self.daemon.requests, self.daemon.queries, strict=True) if request == EVENTS
@@ -88,16 +88,16 @@ class DockerEventsTest(unittest.TestCase):
 
     def since(self) -> str:
         """The start time in the last request for events."""
-        return self.asked()[-1]["since"]
+        return self.event_queries()[-1]["since"]
 
-    def heard(self, *lines: bytes) -> list[ContainerEvent]:
+    def received(self, *lines: bytes) -> list[ContainerEvent]:
         """The events from a stream of these lines, all of which must be readable."""
-        found = self.told(*lines)
+        found = self.items(*lines)
         events = [event for event in found if isinstance(event, ContainerEvent)]
         self.assertEqual(events, found)
         return events
 
-    def told(self, *lines: bytes) -> list[ContainerEvent | UnreadableEvent]:
+    def items(self, *lines: bytes) -> list[ContainerEvent | UnreadableEvent]:
         """All items from a stream of these lines."""
         stream = self.connected()
         for each in lines:
@@ -110,18 +110,18 @@ class DockerEventsTest(unittest.TestCase):
 
     # ── the requests ──
 
-    def test_it_asks_for_what_matters_about_our_containers_from_a_moment_before_now_by_the_daemons_clock(self) -> None:
+    def test_it_requests_what_matters_about_our_containers_from_a_moment_before_now_by_the_daemons_clock(self) -> None:
         self.feed.connect()
-        (asked,) = self.asked()
+        (query,) = self.event_queries()
         self.assertEqual(
-            json.loads(asked["filters"]),
+            json.loads(query["filters"]),
             {
                 "type": ["container"],
                 "event": ["destroy", "die", "kill", "oom"],
                 "label": ["com.galaxy.owner=rtmanager", "com.galaxy.kind=game-engine"],
             },
         )
-        self.assertEqual(asked["since"], f"{NOW_S - 1}.000000000")
+        self.assertEqual(query["since"], f"{NOW_S - 1}.000000000")
 
     def test_listening_without_a_connection_is_a_mistake(self) -> None:
         with self.assertRaises(RuntimeError):
@@ -129,7 +129,7 @@ class DockerEventsTest(unittest.TestCase):
 
     # ── the events ──
 
-    def test_an_event_is_heard_at_once(self) -> None:
+    def test_an_event_is_received_at_once(self) -> None:
         stream = self.connected()
         listening = self.feed.listen()
         for number in range(3):
@@ -166,11 +166,11 @@ class DockerEventsTest(unittest.TestCase):
         stream.send(whole[40:])
         self.assertEqual(next(self.feed.listen()), died())
 
-    def test_events_that_come_in_one_piece_are_all_heard(self) -> None:
-        self.assertEqual(self.heard(line() + line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
+    def test_events_that_come_in_one_piece_are_all_received(self) -> None:
+        self.assertEqual(self.received(line() + line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
 
     def test_a_kill_carries_its_signal_and_a_death_no_exit_code(self) -> None:
-        found = self.heard(
+        found = self.received(
             line("kill", attributes={"signal": "15"}),
             line("oom"),
             line("die", attributes={"exitCode": "137"}),
@@ -186,7 +186,7 @@ class DockerEventsTest(unittest.TestCase):
             ],
         )
 
-    def test_what_says_nothing_about_a_game_is_passed_over(self) -> None:
+    def test_what_is_not_about_a_game_is_passed_over(self) -> None:
         others = (
             line(Type="network", Action="destroy"),
             line(attributes={"com.galaxy.game_id": ""}),
@@ -196,10 +196,10 @@ class DockerEventsTest(unittest.TestCase):
             line("health_status: healthy"),
             b"\n",
         )
-        self.assertEqual(self.heard(*others, line()), [died()])
+        self.assertEqual(self.received(*others, line()), [died()])
 
     def test_the_time_of_an_old_daemon_has_whole_seconds(self) -> None:
-        self.assertEqual(self.heard(line(timeNano=None)), [died()])
+        self.assertEqual(self.received(line(timeNano=None)), [died()])
 
     # ── from one stream to the next ──
 
@@ -212,7 +212,7 @@ class DockerEventsTest(unittest.TestCase):
         self.feed.connect()
         self.assertEqual(self.since(), f"{NOW_S + 5}.000000000")
 
-    def test_what_was_heard_is_not_told_again_and_what_comes_between_two_streams_is_not_missed(self) -> None:
+    def test_what_was_received_is_not_passed_on_again_and_what_comes_between_two_streams_is_not_missed(self) -> None:
         self.feed = self.make(SHORT_S)
         first, second, third = (died(NOW_NS + number) for number in range(3))
         stream = self.connected()
@@ -223,7 +223,7 @@ class DockerEventsTest(unittest.TestCase):
         stream.send(line(time_ns=second.time_ns) + line(time_ns=third.time_ns))
         self.assertEqual(list(self.feed.listen()), [third])
 
-    def test_an_event_of_which_half_came_before_the_windows_end_is_heard_from_the_next_stream(self) -> None:
+    def test_an_event_of_which_half_came_before_the_windows_end_is_received_from_the_next_stream(self) -> None:
         self.feed = self.make(SHORT_S)
         stream = self.connected()
         stream.send(line(time_ns=NOW_NS + 1) + line(time_ns=NOW_NS + 7)[:40])
@@ -261,7 +261,7 @@ class DockerEventsTest(unittest.TestCase):
     def test_an_event_is_forgotten_after_enough_others(self) -> None:
         first, second, third = (line(time_ns=NOW_NS + number) for number in range(3))
         with mock.patch.object(events, "REMEMBERED", 2):
-            found = self.heard(first, second, third, third, first)
+            found = self.received(first, second, third, third, first)
         self.assertEqual([event.time_ns - NOW_NS for event in found], [0, 1, 2, 0])
 
     # ── a broken stream ──
@@ -286,7 +286,7 @@ class DockerEventsTest(unittest.TestCase):
         stream.send(line(time_ns=NOW_NS + 2) + line(time_ns=NOW_NS + 3))
         self.assertEqual(next(self.feed.listen()), died(NOW_NS + 3))
 
-    def test_what_cannot_be_read_is_told_as_that_and_ends_nothing(self) -> None:
+    def test_what_cannot_be_read_is_reported_as_that_and_ends_nothing(self) -> None:
         bad = (
             b"<html>\n",
             b'{"Type":"container"\n',
@@ -304,27 +304,27 @@ class DockerEventsTest(unittest.TestCase):
             line(Actor={"ID": "../c1", "Attributes": {"com.galaxy.game_id": "g1"}}),
             line(Action=None),
         )
-        found = self.told(*bad, line())
+        found = self.items(*bad, line())
         self.assertEqual([type(each) for each in found], [UnreadableEvent] * len(bad) + [ContainerEvent])
         self.assertLess(max(len(each.why) for each in found if isinstance(each, UnreadableEvent)), 200)
 
-    def test_a_line_without_an_end_is_given_up_and_what_follows_it_is_heard(self) -> None:
+    def test_a_line_without_an_end_is_given_up_and_what_follows_it_is_received(self) -> None:
         with mock.patch.object(skim, "LONGEST_REDUCED", 1 << 17):
             endless = (b"1," * 50_000 for _ in range(10))
-            found = self.told(*endless, b"\n", line())
+            found = self.items(*endless, b"\n", line())
         self.assertEqual([type(each) for each in found], [UnreadableEvent, ContainerEvent])
 
     def test_an_event_with_megabytes_of_labels_is_an_event(self) -> None:
         labels = {f"label-{number}": "x" * 1000 for number in range(3000)} | {"one": "\\" * 1_000_000}
-        self.assertEqual(self.heard(line(attributes=labels), line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
+        self.assertEqual(self.received(line(attributes=labels), line(time_ns=NOW_NS + 1)), [died(), died(NOW_NS + 1)])
 
-    def test_events_that_come_faster_than_they_are_seen_to_are_told_as_lost(self) -> None:
+    def test_events_that_come_faster_than_they_are_handled_are_reported_as_lost(self) -> None:
         with mock.patch.object(events, "MOST_WAITING", 1000):
             stream = self.connected()
             for number in range(100):
                 stream.send(line(time_ns=NOW_NS + number + 1))
             stream.end()
-            found = self.heard_slowly(stream)
+            found = self.received_slowly(stream)
         self.assertIn(UnreadableEvent, [type(each) for each in found])
         self.assertIn(died(NOW_NS + 1), found)
 
@@ -333,19 +333,19 @@ class DockerEventsTest(unittest.TestCase):
             stream = self.connected()
             stream.send(b"[]\n" * 10_000 + line())
             stream.end()
-            found = self.heard_slowly(stream)
+            found = self.received_slowly(stream)
         self.assertLess(len(found), 1000)
 
-    def test_labels_with_dockers_own_names_say_nothing(self) -> None:
+    def test_labels_with_dockers_own_names_mean_nothing(self) -> None:
         labels = {"exitCode": "²", "signal": "28", "name": "x", "image": "y", "execID": "z"}
-        (kill, death) = self.heard(line("kill", attributes=labels), line("die", attributes=labels))
+        (kill, death) = self.received(line("kill", attributes=labels), line("die", attributes=labels))
         self.assertEqual((kill.signal, kill.signal_is_label), ("28", False))
         self.assertEqual((death.signal, death.signal_is_label), ("", True))
 
     def test_two_events_of_an_old_daemon_in_one_second_are_two(self) -> None:
-        self.assertEqual(self.heard(line(timeNano=None), line(timeNano=None)), [died(), died()])
+        self.assertEqual(self.received(line(timeNano=None), line(timeNano=None)), [died(), died()])
 
-    def test_an_event_whose_time_cannot_be_is_heard_and_moves_nothing(self) -> None:
+    def test_an_event_whose_time_cannot_be_is_received_and_moves_nothing(self) -> None:
         self.feed = self.make(SHORT_S)
         for time_ns in (2**62, -5, 1e400, "now", None, True, 10**30):
             stream = self.connected()
@@ -373,15 +373,15 @@ class DockerEventsTest(unittest.TestCase):
         with self.assertRaisesRegex(Unavailable, "No such file or directory"):
             self.feed.connect()
 
-    def test_an_engine_that_refuses_says_no_or_not_now_with_its_words(self) -> None:
+    def test_a_refusal_of_an_engine_is_final_or_temporary_with_its_text(self) -> None:
         kinds = {400: FinalAnswer, 403: FinalAnswer, 404: FinalAnswer, 500: FinalAnswer, 503: TemporaryAnswer}
         for request in (PING, EVENTS):
             for status, kind in kinds.items():
-                refuse = partial(Exchange.refuse, status=status, message="some words")
+                refuse = partial(Exchange.refuse, status=status, message="some text")
                 with (
                     self.subTest(request, status=status),
                     mock.patch.dict(self.daemon.answers, {request: refuse}),
-                    self.assertRaisesRegex(DependencyError, "some words") as caught,
+                    self.assertRaisesRegex(DependencyError, "some text") as caught,
                 ):
                     self.feed.connect()
                 self.assertIs(type(caught.exception), kind)
@@ -406,7 +406,7 @@ class DockerEventsTest(unittest.TestCase):
             exchange.send_response(500)
             exchange.send_header("Content-Length", "100")
             exchange.end_headers()
-            exchange.wfile.write(b"some words")
+            exchange.wfile.write(b"some text")
             exchange.close_connection = True
 
         self.daemon.answers[EVENTS] = half
@@ -434,7 +434,7 @@ class DockerEventsTest(unittest.TestCase):
         self.assertLess(time.monotonic() - began, PATIENT_S)
         self.assertFalse(self.feed._failed)
 
-    def test_another_engine_that_speaks_an_older_version_is_listened_to(self) -> None:
+    def test_events_of_another_engine_with_an_older_version_are_received(self) -> None:
         self.feed.connect()
         self.daemon.api_version = "1.40"
         self.daemon.answers[EVENTS] = lambda x: x.refuse(400, "client version 1.41 is too new")
@@ -446,30 +446,30 @@ class DockerEventsTest(unittest.TestCase):
 
     # ── the end ──
 
-    def hear(self, heard: list[ContainerEvent]) -> None:
+    def collect(self, received: list[ContainerEvent]) -> None:
         for event in self.feed.listen():
             assert isinstance(event, ContainerEvent)
-            heard.append(event)
+            received.append(event)
 
     def test_an_interruption_ends_a_listening_on_another_thread_at_once_and_without_an_error(self) -> None:
         stream = self.connected()
-        heard: list[ContainerEvent] = []
+        received: list[ContainerEvent] = []
         with ThreadPoolExecutor(1) as thread:
-            listening = thread.submit(self.hear, heard)
+            listening = thread.submit(self.collect, received)
             stream.send(line())
-            until(lambda: bool(heard) or listening.done())
+            until(lambda: bool(received) or listening.done())
             began = time.monotonic()
             self.feed.interrupt()
             listening.result(PATIENT_S)
         self.assertLess(time.monotonic() - began, AT_ONCE_S)
-        self.assertEqual(heard, [died()])
+        self.assertEqual(received, [died()])
 
     def test_an_interruption_between_connecting_and_listening_counts(self) -> None:
         self.feed.connect()
         self.feed.interrupt()
         self.assertEqual(list(self.feed.listen()), [])
 
-    def test_after_an_interruption_nothing_is_asked_any_more(self) -> None:
+    def test_after_an_interruption_nothing_is_requested_any_more(self) -> None:
         self.feed.interrupt()
         with self.assertRaises(Unavailable):
             self.feed.connect()

@@ -83,9 +83,9 @@ class LaunchTest(DockerAnswersTest):
             self.assertEqual(self.runtime.launch(SPEC), "c1")
         self.assertIn("galaxy-game-g1: Docker warns: no swap limit", logs.output[0])
 
-    def test_an_engine_with_too_small_limits_is_told_the_label_to_raise(self) -> None:
+    def test_the_error_of_an_engine_with_too_small_limits_names_the_label_to_raise(self) -> None:
         memory = "out of its 512 MB: raise the image's label `com.galaxy.memory`, or RTMANAGER_DEFAULT_MEMORY$"
-        for state, log, words in (
+        for state, log, expected in (
             ({"ExitCode": 137, "OOMKilled": True}, b"", f"exit code 137; its log is empty; it ran {memory}"),
             ({"ExitCode": 1, "OOMKilled": True}, b"", f"it ran {memory}"),
             ({"ExitCode": 137}, b"", f"it was killed: perhaps it ran {memory}"),
@@ -99,7 +99,7 @@ class LaunchTest(DockerAnswersTest):
             ended = {"State": {"Status": "exited", **state}, "Config": {"Tty": False}}
             self.accept(BY_ID, 200, {**_described("exited"), **ended})
             self.daemon.answers["GET /containers/c1/logs"] = partial(_frame, log=log)
-            with self.subTest(words), self.assertRaisesRegex(LaunchFailed, words):
+            with self.subTest(expected), self.assertRaisesRegex(LaunchFailed, expected):
                 self.runtime.launch(SPEC)
         self.refuse(START, 500, "OCI runtime create failed: container init was OOM-killed (memory limit too low?)")
         with self.assertRaisesRegex(LaunchFailed, "too low.*raise the image's label `com.galaxy.memory`"):
@@ -138,11 +138,11 @@ class LaunchTest(DockerAnswersTest):
                 self.accept(CREATE, 201, {"Id": "c1"})
 
     def test_an_engine_that_is_going_down_has_not_answered(self) -> None:
-        for words in (
+        for message in (
             "transport is closing: unavailable",
             "failed to update store for object type *libnetwork.endpoint: open : no such file or directory",
         ):
-            self.refuse(START, 500, words)
+            self.refuse(START, 500, message)
             with self.assertRaises(Unavailable):
                 self.runtime.launch(SPEC)
 
@@ -190,7 +190,7 @@ class PromoteTest(DockerAnswersTest):
             self.runtime.promote("c1", SPEC)
         self.assertEqual([self.daemon.count(each) for each in (START, REMOVE)], [0, 1])
 
-    def test_a_container_that_is_gone_is_told_by_dockers_own_words_only(self) -> None:
+    def test_a_container_that_is_gone_is_recognised_by_dockers_own_text_only(self) -> None:
         self.refuse(RENAME, 404, "No such container: c1")
         with self.assertRaises(ContainerNotFound):
             self.runtime.promote("c1", SPEC)
@@ -224,13 +224,13 @@ class RemoveTest(DockerAnswersTest):
         with self.assertRaisesRegex(Unavailable, "device or resource busy"):
             self.runtime.remove("c1")
 
-    def test_anonymous_volumes_go_with_it_and_force_is_never_asked_for(self) -> None:
+    def test_anonymous_volumes_go_with_it_and_force_is_never_requested(self) -> None:
         self.runtime.remove("c1")
         self.assertEqual(self.daemon.requests[-2:], ["GET /version", REMOVE])  # no inspect follows
         query = self.daemon.queries[-1]
         self.assertEqual((query["v"], query["force"]), ("true", "false"))
 
-    def test_a_live_process_and_an_absent_container_are_told_apart(self) -> None:
+    def test_a_live_process_and_an_absent_container_are_distinguished(self) -> None:
         self.refuse(REMOVE, 409, "You cannot remove a restarting container")
         self.accept(BY_ID, 200, _described("restarting"))
         with self.assertRaisesRegex(StillRunning, "restarting"):

@@ -49,7 +49,7 @@ class Gauge:
 
 
 def _fail(exchange: Exchange) -> None:
-    exchange.stream([{"error": "some words"}])
+    exchange.stream([{"error": "some text"}])
 
 
 class PullTest(unittest.TestCase):
@@ -81,8 +81,8 @@ class PullTest(unittest.TestCase):
     def ensure(self, policy: PullPolicy = PullPolicy.IF_MISSING, ref: str = REF) -> str:
         return self.runtime.ensure_image(ref, policy).image_id
 
-    def assert_image_unavailable(self, words: str) -> None:
-        with self.assertRaisesRegex(ImageUnavailable, f"image {REF} cannot be pulled: .*{words}"):
+    def assert_image_unavailable(self, expected: str) -> None:
+        with self.assertRaisesRegex(ImageUnavailable, f"image {REF} cannot be pulled: .*{expected}"):
             self.ensure()
 
     def test_a_missing_image_is_pulled_once_and_then_present(self) -> None:
@@ -90,12 +90,12 @@ class PullTest(unittest.TestCase):
         self.assertEqual(self.ensure(), "sha256:1")
         self.assertEqual(self.daemon.count(CREATE), 1)
 
-    def test_always_asks_the_registry_for_a_present_image(self) -> None:
+    def test_always_queries_the_registry_for_a_present_image(self) -> None:
         for _ in range(2):
             self.ensure(PullPolicy.ALWAYS)
         self.assertEqual(self.daemon.count(CREATE), 2)
 
-    def test_what_is_asked_for_is_one_tag_or_digest_and_never_all_tags(self) -> None:
+    def test_what_is_requested_is_one_tag_or_digest_and_never_all_tags(self) -> None:
         digest = "sha256:" + "a" * 64
         for ref, tag in (("galaxy/game", "latest"), ("galaxy/game:2", "2"), (f"galaxy/game:2@{digest}", digest)):
             with self.assertRaises(ImageUnavailable):  # the pull succeeds, but this daemon only has REF
@@ -106,7 +106,7 @@ class PullTest(unittest.TestCase):
             self.daemon.queries.clear()
 
     def test_all_who_wait_share_one_pull_and_its_outcome(self) -> None:
-        for end, outcome in ((self.deliver, "sha256:1"), (_fail, "some words")):
+        for end, outcome in ((self.deliver, "sha256:1"), (_fail, "some text")):
             self.daemon.answers.pop(INSPECT, None)
             self.daemon.requests.clear()
             together = Gauge()
@@ -120,10 +120,10 @@ class PullTest(unittest.TestCase):
             self.daemon.answers[CREATE] = answer
             with ThreadPoolExecutor(6) as threads:
                 pulls = [threads.submit(self.ensure) for _ in range(6)]
-                said = [str(pull.exception() or pull.result()) for pull in pulls]
+                outcomes = [str(pull.exception() or pull.result()) for pull in pulls]
             self.assertEqual(together.highest, 1)
-            for words in said:
-                self.assertIn(outcome, words)
+            for text in outcomes:
+                self.assertIn(outcome, text)
 
     def test_an_error_that_is_null_or_empty_is_none(self) -> None:
         empty: list[dict[str, Any]] = [
@@ -158,19 +158,19 @@ class PullTest(unittest.TestCase):
             errors = [threads.submit(self.ensure, ref=ref).exception() for ref in ("a:1", "b:1")]
         self.assertEqual({type(error) for error in errors}, {ImageUnavailable})
 
-    def test_a_refusal_says_what_docker_said_and_what_to_do(self) -> None:
-        for said, remedy in (
+    def test_a_refusal_has_dockers_message_and_what_to_do(self) -> None:
+        for explanation, remedy in (
             ("manifest for x:1 not found: manifest unknown", "check that the tag was pushed"),
             ("pull access denied for x, repository does not exist", "docker login"),
             ('Get "https://r/v2/": dial tcp: lookup r: no such host', "reaches the registry"),
             ("write /var/lib/docker/x: no space left on device", "free disk space"),
             ("something new", "something new"),
         ):
-            with self.subTest(said):
-                self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message=said)
+            with self.subTest(explanation):
+                self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message=explanation)
                 self.assert_image_unavailable(remedy)
                 self.daemon.answers[CREATE] = partial(
-                    Exchange.stream, lines=[*DONE[:1], {"errorDetail": {"message": said}, "error": "short"}]
+                    Exchange.stream, lines=[*DONE[:1], {"errorDetail": {"message": explanation}, "error": "short"}]
                 )
                 self.assert_image_unavailable(remedy)
 
@@ -244,7 +244,7 @@ class PullTest(unittest.TestCase):
         last = len(self.daemon.requests) - 1 - self.daemon.requests[::-1].index(CREATE)
         return self.daemon.headers[last].get("X-Registry-Auth", "")
 
-    def test_credentials_that_cannot_be_read_are_left_out_and_named_when_the_registry_asks_for_some(self) -> None:
+    def test_credentials_that_cannot_be_read_are_left_out_and_named_when_the_registry_requires_some(self) -> None:
         self.config.write_text(json.dumps({"auths": {"registry.test:5000": {"auth": "%"}}}))
         with self.assertLogs("rtmanager.tests.pulls", "WARNING"):
             self.ensure(PullPolicy.ALWAYS)
@@ -255,8 +255,8 @@ class PullTest(unittest.TestCase):
         ):
             self.ensure(PullPolicy.ALWAYS)
 
-    def test_whatever_the_stream_says_is_one_answer_of_bounded_length(self) -> None:
-        for content, words in (
+    def test_whatever_the_stream_contains_is_one_answer_of_bounded_length(self) -> None:
+        for content, expected in (
             (b"<html>oh dear</html>\n", "no JSON: '<html>"),
             (b'{"error": "' + b"x" * 300_000 + b'"}\n', r"characters\)"),
             (b'{"errorDetail": 5, "error": "oh dear"}', "oh dear"),
@@ -264,10 +264,10 @@ class PullTest(unittest.TestCase):
             (b"[" * 50_000, "no JSON"),
             (b"x" * (3 << 20), "a line that is too long"),
         ):
-            with self.subTest(words):
+            with self.subTest(expected):
                 self.daemon.answers[CREATE] = partial(Exchange.chunks, contents=[content])
-                unreadable = words.startswith(("no JSON", "a line"))
-                with self.assertRaisesRegex(TemporaryAnswer if unreadable else ImageUnavailable, words) as caught:
+                unreadable = expected.startswith(("no JSON", "a line"))
+                with self.assertRaisesRegex(TemporaryAnswer if unreadable else ImageUnavailable, expected) as caught:
                     self.ensure()
                 self.assertLess(len(str(caught.exception)), 3000)
         self.daemon.answers[CREATE] = partial(Exchange.refuse, status=500, message="x" * 300_000)
@@ -314,7 +314,7 @@ class ProgressTest(unittest.TestCase):
         self.assertEqual(str(progress), "1 of 2 layers, 1.5 of 4.0 MB")
         self.assertEqual(progress.idle_s(now=9), 2)
 
-    def test_a_line_that_says_nothing_new_is_no_progress(self) -> None:
+    def test_a_line_without_anything_new_is_no_progress(self) -> None:
         progress = Progress(now=0)
         loading = {"status": "Downloading", "id": "a", "progressDetail": {"current": 1}}
         for now in range(1, 100):

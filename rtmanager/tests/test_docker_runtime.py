@@ -119,7 +119,7 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
             self.assertEqual(int(status[kind], 16), 0, kind)
         self.assertEqual(status["NoNewPrivs"], "1")
 
-    def test_a_game_has_an_address_while_it_lives_and_tells_when_it_began_and_ended(self) -> None:
+    def test_a_game_has_an_address_while_it_lives_and_the_times_when_it_began_and_ended(self) -> None:
         container_id = self.runtime.launch(self.spec())
         view = self.runtime.inspect(container_id)
         self.assertEqual(list(view.addresses), [self.network])
@@ -132,7 +132,7 @@ class DockerRuntimeTest(RuntimeContract, unittest.TestCase):
         self.assertLess(datetime.now(UTC) - ended.finished_at, timedelta(minutes=1))
         self.assertEqual(self.runtime.log_tail(container_id), "")
 
-    def test_what_happens_to_a_game_is_heard(self) -> None:
+    def test_what_happens_to_a_game_is_received(self) -> None:
         feed = DockerEvents(docker_host(), window_s=PATIENT_S)
         self.addCleanup(feed.interrupt)
         spec = self.spec()

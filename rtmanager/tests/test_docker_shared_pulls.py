@@ -146,7 +146,7 @@ class PullsTest(unittest.TestCase):
         waiters[3].image()
         self.assertNotIn("a.test/x:2", self.registry.begun)
 
-    def test_what_waits_too_long_for_its_turn_is_told_so(self) -> None:
+    def test_what_waits_too_long_for_its_turn_is_answered_so(self) -> None:
         pulls = self.make(total_s=0.2, per_registry=1)
         pulls.join("a.test/x:1")
         late = pulls.join("a.test/x:2")

@@ -176,7 +176,7 @@ class EntriesTest(unittest.TestCase):
                 self.assertIn(None, found[1:-1])
             self.assertEqual(listed(b"[" + compact(container(1)) + b"," + each + b"]"), [container(1), None])
 
-    def test_what_looks_like_the_next_entry_within_one_is_part_of_it(self) -> None:
+    def test_what_resembles_the_next_entry_within_one_is_part_of_it(self) -> None:
         inner = {"Devices": [{"Id": "a"}, {"Id": "b"}, {"Id": "c"}], "Text": '},{"Id":"'}
         values = [container(number, **inner) for number in range(60)]
         for of in (97, 1000, 1 << 16):

@@ -99,13 +99,13 @@ class SurveyTest(unittest.TestCase):
             self.daemon.bodies.clear()
             self.runtime.try_create(SPEC, any_command=any_command)
             self.assertEqual(self.daemon.requests[-2:], ["POST /containers/create", "DELETE /containers/c1"])
-            asked = json.loads(self.daemon.bodies[-2])
-            self.assertEqual(asked["Labels"], {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "trial"})
-            self.assertEqual(asked["HostConfig"]["LogConfig"], {"Type": "local", "Config": {"max-size": "1m"}})
-            self.assertEqual("Cmd" in asked, any_command)
+            body = json.loads(self.daemon.bodies[-2])
+            self.assertEqual(body["Labels"], {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "trial"})
+            self.assertEqual(body["HostConfig"]["LogConfig"], {"Type": "local", "Config": {"max-size": "1m"}})
+            self.assertEqual("Cmd" in body, any_command)
         self.assertEqual([each["name"] for each in self.daemon.queries if "name" in each], ["galaxy-trial-abc"] * 2)
 
-    def test_a_trial_that_docker_refuses_says_why_with_the_remedy(self) -> None:
+    def test_a_trial_that_docker_refuses_has_the_reason_with_the_remedy(self) -> None:
         self.answer("POST /containers/create", {"message": "unknown log opt 'x' for local log driver"}, 400)
         with self.assertRaisesRegex(LaunchFailed, "unknown log opt.*RTMANAGER_DOCKER_LOG_DRIVER=local"):
             self.runtime.try_create(SPEC, any_command=True)

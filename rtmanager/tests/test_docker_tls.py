@@ -70,12 +70,12 @@ class TlsTest(unittest.TestCase):
         # The last label shows that the whole answer arrived; the large one is not kept.
         self.assertEqual(runtime.ensure_image(REF, PullPolicy.ALWAYS).labels, {"com.galaxy.memory": "64m"})
 
-    def test_without_a_client_certificate_where_none_is_asked_for(self) -> None:
+    def test_without_a_client_certificate_where_none_is_required(self) -> None:
         open_to_all = self.serve(self.server)
         self.runtime(TlsFiles(ca=self.ours.certificate), open_to_all.port).ping()
         self.runtime(TlsFiles(ca=self.ours.certificate), open_to_all.port, host="localhost").ping()
 
-    def test_events_are_heard_and_can_be_interrupted(self) -> None:
+    def test_events_are_received_and_can_be_interrupted(self) -> None:
         feed = Feed()
         self.addCleanup(feed.end)
         self.daemon.answers["GET /_ping"] = lambda exchange: exchange.reply_raw(200, b"OK")
@@ -83,16 +83,16 @@ class TlsTest(unittest.TestCase):
         events = DockerEvents(f"tcp://127.0.0.1:{self.front.port}", tls=self.files())
         self.addCleanup(events.interrupt)
         events.connect()
-        heard: list[str] = []
+        received: list[str] = []
         listening = threading.Thread(
-            target=lambda: heard.extend(getattr(each, "container_id", "?") for each in events.listen())
+            target=lambda: received.extend(getattr(each, "container_id", "?") for each in events.listen())
         )
         listening.start()
         feed.send(
             b'{"Type":"container","Action":"die","Actor":{"ID":"c1","Attributes":{"exitCode":"1",'
             b'"com.galaxy.game_id":"g1"}},"timeNano":1}\n'
         )
-        until(lambda: heard == ["c1"])
+        until(lambda: received == ["c1"])
         events.interrupt()
         listening.join(AT_ONCE_S)
         self.assertFalse(listening.is_alive())
@@ -107,19 +107,19 @@ class TlsTest(unittest.TestCase):
         runtime = self.runtime(self.files())
         failures: list[Unavailable] = []
 
-        def ask() -> None:
+        def run() -> None:
             try:
                 call(runtime)
             except Unavailable as error:
                 failures.append(error)
 
         before = len(self.daemon.requests)
-        asking = threading.Thread(target=ask)
-        asking.start()
+        thread = threading.Thread(target=run)
+        thread.start()
         until(lambda: len(self.daemon.requests) >= before + 2)
         began = time.monotonic()
         runtime.close()
-        asking.join(AT_ONCE_S)
+        thread.join(AT_ONCE_S)
         self.assertLess(time.monotonic() - began, AT_ONCE_S)
         self.assertEqual(len(failures), 1)
 
@@ -148,7 +148,7 @@ class TlsTest(unittest.TestCase):
         shutil.copy(self.client[0], certificate)
         runtime.ping()
 
-    def test_what_is_wrong_is_said_with_its_setting(self) -> None:
+    def test_what_is_wrong_is_reported_with_its_setting(self) -> None:
         expired, expired_client = self.ours.sign("expired", days=-1), self.ours.sign("expired-client", days=-1)
         other_host, stranger = self.ours.sign("other-host", subject="DNS:other.test"), self.theirs.sign("stranger")
         garbage = self.home / "garbage.pem"
@@ -156,7 +156,7 @@ class TlsTest(unittest.TestCase):
         encrypted = self.home / "encrypted.key"
         openssl("pkcs8", "-topk8", "-in", self.client[1], "-passout", "pass:secret", "-out", str(encrypted))
         verified = self.ours.certificate
-        for words, tls, port in (
+        for expected, tls, port in (
             ("RTMANAGER_DOCKER_TLS_CA='/none' cannot be read: No such file", self.files(ca="/none"), None),
             ("RTMANAGER_DOCKER_TLS_CERT='/' cannot be read: Is a directory", self.files(certificate="/"), None),
             ("RTMANAGER_DOCKER_TLS_CA='.*' holds no certificate", self.files(ca=str(garbage)), None),
@@ -174,17 +174,17 @@ class TlsTest(unittest.TestCase):
                 None,
             ),
         ):
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words) as caught:
+            with self.subTest(expected), self.assertRaisesRegex(Unavailable, expected) as caught:
                 self.runtime(tls, port).ping()
             self.assertEqual(caught.exception.remedy, IN_MESSAGE, "check would print another one")
 
-    def test_a_certificate_of_the_right_ca_that_does_not_do_is_said_to_be_so(self) -> None:
+    def test_a_certificate_of_the_right_ca_that_does_not_do_is_reported_as_such(self) -> None:
         no_ca = Authority(self.home, "no-ca", "basicConstraints=critical,CA:FALSE")
         weak = self.ours.sign("short", new_key=SHORT_KEY)
         sha1 = self.ours.sign("sha1", digest="-sha1")
         client_only = self.ours.sign("client-only", extensions="extendedKeyUsage=clientAuth")
         critical = self.ours.sign("critical", extensions="1.2.3.4=critical,ASN1:NULL")
-        for words, server, changes in (
+        for expected, server, changes in (
             ("is not for a TLS server; renew it with extendedKeyUsage serverAuth", client_only, {}),
             ("has a key that is too short; renew it with an RSA key of at least 2048 bits", weak, {}),
             (r"signature that is too weak \(SHA-1, MD5\); renew it signed with SHA-256", sha1, {}),
@@ -193,7 +193,7 @@ class TlsTest(unittest.TestCase):
             ("TLS_CERT='.*short.pem' has a key that is too short", self.server, dict(zip(PAIR, weak, strict=True))),
             ("TLS_CERT='.*sha1.pem' has a signature", self.server, dict(zip(PAIR, sha1, strict=True))),
         ):
-            with self.subTest(words), self.assertRaisesRegex(Unavailable, words) as caught:
+            with self.subTest(expected), self.assertRaisesRegex(Unavailable, expected) as caught:
                 self.runtime(self.files(**changes), self.serve(server).port).ping()
             self.assertNotIn("not signed by the CA", str(caught.exception))
 
@@ -207,15 +207,15 @@ class TlsTest(unittest.TestCase):
             with self.subTest(port), self.assertRaisesRegex(Unavailable, "expects TLS.*set RTMANAGER_DOCKER_TLS_CA"):
                 self.runtime(None, port).ping()
 
-    def test_words_in_dockers_form_are_no_tls_port(self) -> None:
+    def test_a_text_in_dockers_form_is_no_tls_port(self) -> None:
         """Such a text may come from a registry or an image."""
-        said = b'{"message": "lstat /x: Client sent an HTTP request to an HTTPS server: not a directory"}'
-        docker = _Plain(b"HTTP/1.0 500 No\r\n\r\n" + said)
+        body = b'{"message": "lstat /x: Client sent an HTTP request to an HTTPS server: not a directory"}'
+        docker = _Plain(b"HTTP/1.0 500 No\r\n\r\n" + body)
         self.addCleanup(docker.close)
         with self.assertRaises(FinalAnswer):
             self.runtime(None, docker.port).ping()
 
-    def test_a_server_that_says_nothing_in_the_handshake_is_given_up(self) -> None:
+    def test_a_server_that_sends_nothing_in_the_handshake_is_given_up(self) -> None:
         silent = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(silent.close)
         runtime = self.runtime(self.files(), silent.getsockname()[1])

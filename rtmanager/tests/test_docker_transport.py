@@ -48,7 +48,7 @@ class ShortWayTest(unittest.TestCase):
         self.addCleanup(self.theirs.close)
         self.enterContext(self.lines.allowing(Deadline(5)))
 
-    def test_a_call_says_the_same(self) -> None:
+    def test_a_call_reads_the_same(self) -> None:
         for request, call in CALLS.items():
             self.daemon.answers[request] = partial(Exchange.reply, status=200, body={"Id": "c1"})
             with self.subTest(request):
@@ -60,15 +60,15 @@ class ShortWayTest(unittest.TestCase):
                     ours, theirs = (headers.get(name) for headers in self.daemon.headers[-2:])
                     self.assertEqual(ours, theirs, name)
 
-    def test_a_refusal_says_the_same(self) -> None:
+    def test_a_refusal_reads_the_same(self) -> None:
         request = "POST /containers/c1/start"
         self.daemon.answers[request] = partial(Exchange.refuse, status=500, message="ü is not there")
-        said = []
+        refusals = []
         for client in (self.ours, self.theirs):
             with self.assertRaises(APIError) as caught:
                 client.start("c1")
-            said.append((caught.exception.status_code, caught.exception.explanation))
-        self.assertEqual(said, [(500, "ü is not there")] * 2)
+            refusals.append((caught.exception.status_code, caught.exception.explanation))
+        self.assertEqual(refusals, [(500, "ü is not there")] * 2)
 
     def test_the_time_for_a_connection_is_no_limit_of_the_whole_call(self) -> None:
         request = "GET /networks"

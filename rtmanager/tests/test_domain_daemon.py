@@ -31,14 +31,14 @@ class CompareTest(unittest.TestCase):
         self.assertIs(RECORDED.compare(seen("id-1", "n" * 64, name="renamed")), Match.SAME)
 
     def test_a_difference_names_both_daemons_and_what_differs(self) -> None:
-        for other, words in (
+        for other, expected in (
             (seen("id-2"), "host-2 (id id-2)"),
             (seen("id-1"), "no such network"),
             (seen("id-1", "m" * 64), "m" * 12),
         ):
-            said = difference(RECORDED, other)
-            self.assertIn("host-1 (id id-1)", said)
-            self.assertIn(words, said)
+            message = difference(RECORDED, other)
+            self.assertIn("host-1 (id id-1)", message)
+            self.assertIn(expected, message)
 
     def test_a_daemon_is_recorded_with_the_one_network_of_its_name(self) -> None:
         self.assertEqual(Daemon.of(seen("id-1", "m", name="host-1"), "net"), Daemon("id-1", "host-1", "net", "m"))

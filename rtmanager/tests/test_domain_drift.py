@@ -68,7 +68,7 @@ class OfRunningRecords(DriftTestCase):
     def test_one_that_is_being_removed_is_waited_for(self) -> None:
         self.assertEqual(drift(record(), view(container_id="c-g1", state=ContainerState.REMOVING)), [])
 
-    def test_who_noticed_is_told(self) -> None:
+    def test_the_observer_is_published(self) -> None:
         (finding,) = drift(record(), source=HealthSource.DOCKER_EVENT)
         assert isinstance(finding, Finding)
         self.assertEqual(finding.health[0].source, HealthSource.DOCKER_EVENT)
@@ -102,10 +102,10 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         self.assertEqual(finding.new.started_at, NOW)
         self.assertEqual([(row.kind, row.source) for row in finding.log], [_row(OpKind.RECONCILE_ADOPT)])
 
-    def test_of_a_new_game_nobody_is_told_by_an_event(self) -> None:
+    def test_of_a_new_game_no_event_is_published(self) -> None:
         self.assertEqual([event.published for event in self.found(view(), of=None).health], [False])
 
-    def test_of_a_game_that_was_told_to_have_stopped_everybody_is_told(self) -> None:
+    def test_the_start_of_a_game_that_was_published_as_stopped_is_published(self) -> None:
         (event,) = self.found(view(), of=record(status=Status.STOPPED)).health
         self.assertTrue(event.published)
         self.assertEqual((event.event_type, event.details), (EventType.CONTAINER_STARTED, {"image_ref": IMAGE}))
@@ -186,13 +186,13 @@ class OfGamesThatAreNotRecordedAsRunning(DriftTestCase):
         [finding] = decide([record(status=Status.STOPPED)], [view()], Observation(LATER), HOUSE, namesakes)
         self.assertIsInstance(finding, Finding)
 
-    def test_a_moment_of_a_runtime_whose_clock_is_ahead_is_that_of_the_look(self) -> None:
+    def test_a_moment_of_a_runtime_whose_clock_is_ahead_is_that_of_the_observation(self) -> None:
         ahead, before = LATER + timedelta(days=40), LATER - timedelta(seconds=1)
-        for said, noted in ((ahead, LATER), (before, before), (None, LATER)):
-            own = view(container_id="c-g1", state=ContainerState.EXITED, finished_at=said)
+        for reported_at, noted in ((ahead, LATER), (before, before), (None, LATER)):
+            own = view(container_id="c-g1", state=ContainerState.EXITED, finished_at=reported_at)
             ended = self.found(own, of=record())
             self.assertEqual(ended.last_exit and ended.last_exit.exited_at, noted)
-            adopted = self.found(view(started_at=said), of=None)
+            adopted = self.found(view(started_at=reported_at), of=None)
             self.assertEqual(adopted.new and adopted.new.started_at, noted)
 
     def test_of_two_that_agree_one_is_adopted(self) -> None:
@@ -244,7 +244,7 @@ class AsRecorded(unittest.TestCase):
 class Crashes(unittest.TestCase):
     def test_what_was_torn_away_is_a_crash_and_what_ended_by_its_will_or_on_demand_is_not(self) -> None:
         nobody, person = RequestedBy.UNKNOWN, RequestedBy.SIGNAL
-        for code, oom, by, heard, crash in (
+        for code, oom, by, event_seen, crash in (
             (1, False, nobody, False, True),
             (139, False, nobody, True, True),
             (137, False, nobody, True, True),
@@ -257,7 +257,7 @@ class Crashes(unittest.TestCase):
             (3, False, RequestedBy.DOCKER, True, False),
         ):
             last_exit = LastExit("c", code, oom, NOW, requested_by=by)
-            self.assertEqual(is_crash(last_exit, event_seen=heard), crash, (code, oom, by, heard))
+            self.assertEqual(is_crash(last_exit, event_seen=event_seen), crash, (code, oom, by, event_seen))
 
     def test_pauses_double_up_to_the_longest_and_the_budget_ends(self) -> None:
         policy = RestartPolicy(budget=4, first_pause_s=5, longest_pause_s=15)

@@ -50,7 +50,7 @@ class ShownTest(unittest.TestCase):
     def test_a_foreign_value_is_quoted_on_one_line(self) -> None:
         self.assertEqual(shown("a\nb\0"), r"'a\nb\x00'")
 
-    def test_a_long_value_is_cut_and_its_length_told(self) -> None:
+    def test_a_long_value_is_cut_and_its_length_given(self) -> None:
         text = shown("x" * 1_000_000)
         self.assertLess(len(text), 160)
         self.assertIn("1000002 characters", text)

@@ -72,7 +72,7 @@ class GoodJobTest(JobTestCase):
         for time in ("0", "9" * 18):
             self.assertIsNone(self.request(START, start_fields(requested_at_ms=time)).problem)
 
-    def test_fields_that_nobody_knows_are_no_fault(self) -> None:
+    def test_unknown_fields_are_no_fault(self) -> None:
         self.assertIsNone(self.request(STOP, stop_fields(comment="x" * 9999)).problem)
 
     def test_a_stop_does_not_care_for_an_image(self) -> None:
@@ -85,9 +85,9 @@ class JobStreamsTest(unittest.TestCase):
         kinds = [each.kind for each in JOB_STREAMS.values()]
         self.assertEqual(len(kinds), len(set(kinds)), "two streams of one kind")
 
-    def test_what_a_stream_asks_for_beside_the_game_is_kept_by_the_request(self) -> None:
-        for stream, asked in JOB_STREAMS.items():
-            for name in asked.checks:
+    def test_what_a_stream_requests_beside_the_game_is_kept_by_the_request(self) -> None:
+        for stream, job_stream in JOB_STREAMS.items():
+            for name in job_stream.checks:
                 with self.subTest(stream=stream, field=name):
                     becomes = read(stream, {"game_id": "g1", name: "kept"})
                     assert isinstance(becomes, Request)
@@ -201,7 +201,7 @@ class BytesTest(JobTestCase):
         becomes = self.job(STOP, *self.GOOD_STOP, large, repeated=(b"game_id",))
         self.assertIsInstance(becomes, Message)
 
-    def test_an_entry_that_is_too_large_is_an_invalid_request_that_tells_its_size_and_the_limit(self) -> None:
+    def test_an_entry_that_is_too_large_is_an_invalid_request_that_names_its_size_and_the_limit(self) -> None:
         code, message = self.refusal(STOP, *self.GOOD_STOP, (b"note", b"x" * ENTRY_BYTES))
         self.assertEqual(code, "invalid_request")
         self.assertIn(str(ENTRY_BYTES), message)
@@ -216,7 +216,7 @@ class BytesTest(JobTestCase):
         self.assertIn("requested_at_ms", self.refusal(STOP, *self.GOOD_STOP[:2], at)[1])
         self.assertIn("cannot be the name", self.letter((b"game_id", b"g" * size))["reason"])
 
-    def test_a_letter_keeps_the_first_kilobyte_of_each_field_and_tells_size_and_digest_of_the_whole(self) -> None:
+    def test_a_letter_keeps_the_first_kilobyte_of_each_field_and_size_and_digest_of_the_whole(self) -> None:
         for value in (b"y" * 5000, b"y" * (ENTRY_BYTES + 1)):
             letter = self.letter((b"x", value), (b"z" * 500, b""))
             kept = json.loads(letter["fields"])

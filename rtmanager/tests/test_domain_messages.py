@@ -81,7 +81,7 @@ class HealthMessageTest(unittest.TestCase):
 
 
 class IntentTest(unittest.TestCase):
-    def test_an_intent_says_who_what_and_why(self) -> None:
+    def test_an_intent_has_who_what_and_why(self) -> None:
         message = intent(
             ErrorCode.IMAGE_PULL_FAILED,
             game_id="g1",
@@ -152,9 +152,9 @@ class BoundsTest(unittest.TestCase):
             "more": {"deep": [self.LONG]},
         }
         event = HealthEvent("g1", "c1", EventType.PROBE_FAILED, HealthSource.PROBE, NOW, details)
-        told = json.loads(health_message(event).fields["details"])
-        self.assertEqual((told["last_status"], told["consecutive_failures"]), (None, 3))
-        self.assertLess(len(told["last_error"]) + len(told["more"]["deep"][0]), 10_000)
+        published = json.loads(health_message(event).fields["details"])
+        self.assertEqual((published["last_status"], published["consecutive_failures"]), (None, 3))
+        self.assertLess(len(published["last_error"]) + len(published["more"]["deep"][0]), 10_000)
 
 
 class SummaryTest(unittest.TestCase):
@@ -176,7 +176,7 @@ class SummaryTest(unittest.TestCase):
         key = "runtime_manager:runtime.start_config_invalid:summary:1767225601000"
         self.assertEqual(summary.fields["idempotency_key"], key)
 
-    def test_a_summary_is_told_from_every_other_intent_whatever_its_game_is_called(self) -> None:
+    def test_a_summary_is_distinguished_from_every_other_intent_whatever_its_game_is_called(self) -> None:
         summary = intents_summary(
             "runtime.start_config_invalid", left_out=1, first=self.failed().fields, began_at=NOW, now=NOW
         )
@@ -197,7 +197,7 @@ class SummaryTest(unittest.TestCase):
 
 
 class DeadLetterTest(unittest.TestCase):
-    def test_a_dead_letter_tells_where_it_is_from_and_keeps_its_fields(self) -> None:
+    def test_a_dead_letter_has_its_origin_and_keeps_its_fields(self) -> None:
         message = dead_letter("runtime:stop_jobs", "5-1", {"röason": "x", "": ""}, "no game_id")
         self.assertIs(message.stream, Stream.DEAD_LETTERS)
         fields = dict(message.fields)

@@ -36,7 +36,7 @@ class RecordTest(unittest.TestCase):
                         RecordChange(seen, record(status=new))
                     self.assertIn("g1", str(caught.exception))
 
-    def test_a_stopped_game_keeps_its_container_and_says_when(self) -> None:
+    def test_a_stopped_game_keeps_its_container_and_the_time_of_its_end(self) -> None:
         stopped = record().stopped(LATER)
         self.assertEqual((stopped.status, stopped.current_container_id), (Status.STOPPED, "c-g1"))
         self.assertEqual((stopped.stopped_at, stopped.last_op_at, stopped.started_at), (LATER, LATER, NOW))

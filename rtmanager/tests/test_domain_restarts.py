@@ -70,12 +70,12 @@ class NextTries(unittest.TestCase):
             {"change": RecordChange(None, record("g1"))},
         )
         for kind in QUEUED:
-            asked = replace(own, kind=kind)
+            changed = replace(own, kind=kind)
             leaves = kind in (OpKind.RESTART, OpKind.PATCH)
-            self.assertEqual(keeps_plan(asked, ended(Outcome.FAILURE, rests_on=STOPPED)), leaves, kind)
-            self.assertFalse(keeps_plan(asked, ended(rests_on=STOPPED)))
+            self.assertEqual(keeps_plan(changed, ended(Outcome.FAILURE, rests_on=STOPPED)), leaves, kind)
+            self.assertFalse(keeps_plan(changed, ended(rests_on=STOPPED)))
             for changes in did:
-                self.assertFalse(keeps_plan(asked, replace(FAILED, **changes)), changes)
+                self.assertFalse(keeps_plan(changed, replace(FAILED, **changes)), changes)
 
     def test_of_the_failures_the_first_and_the_last_are_notified(self) -> None:
         notified = [tries for tries in range(OUTAGE_TRIES) if is_notified(outage_start(tries))]

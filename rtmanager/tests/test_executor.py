@@ -35,7 +35,7 @@ class Instance:
     def __init__(self, world: World, owner: int = 1, slots: int = 8, operator: OperationRunner | None = None) -> None:
         self._world = world
         self.completions = CompletionNotifier()
-        self.told = Wake()
+        self.messages_due = Wake()
         self.queue: OperationQueue = world.store.queue(owner)
         self.executor = Executor(
             self.queue,
@@ -43,8 +43,8 @@ class Instance:
             self.completions,
             slots=slots,
             wake=Wake(),
-            messages_due=self.told,
-            logger=world.heard.logger,
+            messages_due=self.messages_due,
+            logger=world.captured.logger,
         )
 
     def work(self) -> None:
@@ -146,7 +146,7 @@ class AtSightTest(ExecutorTestCase):
         self.assertIn(("finish_together", 4), live)
         wait_until(lambda: not self.one.executor.live(), "the end of what runs")
 
-    def test_their_callers_hear_of_it(self) -> None:
+    def test_their_callers_are_notified(self) -> None:
         self.one.work()
         verdicts = [self.one.completions.wait(row, 0) for row in list(self.world.store.operations)[-4:]]
         outcomes = [verdict and verdict.outcome for verdict in verdicts]
@@ -215,13 +215,13 @@ class ParallelTest(ExecutorTestCase):
         )
         self.assertEqual([row.kind for row in self.world.store.log], [OpKind.START, OpKind.STOP] * 2 + [OpKind.STOP])
 
-    def test_an_end_is_announced_and_wakes_the_relay(self) -> None:
+    def test_an_end_is_announced_and_notifies_the_relay(self) -> None:
         operation_id = self.one.queue.submit(request("g1"))
         self.one.work()
         self.assertEqual(
             self.one.completions.wait(operation_id, PATIENCE_S), OperationResult(Outcome.SUCCESS, None, "")
         )
-        self.assertTrue(self.one.told._event.is_set())
+        self.assertTrue(self.one.messages_due._event.is_set())
 
 
 class DependencyTest(ExecutorTestCase):
@@ -291,7 +291,7 @@ class DependencyTest(ExecutorTestCase):
         self.assertEqual((self.states()[-1], self.world.rows()), ("due", []))
         self.assertEqual(claimed.generation, 1)
 
-    def test_a_call_whose_launch_lost_its_answer_leaves_no_container_that_no_record_knows(self) -> None:
+    def test_a_call_whose_launch_lost_its_answer_leaves_no_container_without_a_record(self) -> None:
         for before in (None, Status.STOPPED, Status.REMOVED):
             with self.subTest(before=before):
                 self.world = World()
@@ -328,7 +328,7 @@ class DependencyTest(ExecutorTestCase):
             self.assertEqual(self.one.executor.store_waits.problem(), "")
         self.assertEqual(problems[0], "")
         self.assertRegex(problems[-1], "^operation 1 has waited for 0 s: statement timeout; remedy: find the lock$")
-        logged = [each.getMessage() for each in self.world.heard.records if "wait" in each.getMessage()]
+        logged = [each.getMessage() for each in self.world.captured.records if "wait" in each.getMessage()]
         self.assertEqual(logged, ["operations wait for postgres", "operations wait for postgres no more"])
 
     def test_a_record_that_cannot_be_read_for_long_is_a_problem(self) -> None:
@@ -411,7 +411,7 @@ class OwnershipTest(ExecutorTestCase):
         self.assertIs(self.world.known().status, Status.STOPPED)
         self.assertEqual(self.world.running(), [])
 
-    def test_an_instance_that_wakes_up_after_its_operation_ended_touches_no_container_that_came_since(self) -> None:
+    def test_an_instance_that_resumes_after_its_operation_ended_touches_no_container_that_came_since(self) -> None:
         """It freezes before it reads the record, and reads a later one after the thaw (I7)."""
         for kind, before in (
             (OpKind.STOP, Status.RUNNING),
@@ -569,7 +569,7 @@ class DefectTest(ExecutorTestCase):
         self.assertEqual(self.world.results(), [("failure", "internal_error")])
         (result,) = self.world.sent(Stream.JOB_RESULTS)
         self.assertNotIn("secret detail", result.fields["error_message"])
-        logged = [r for r in self.world.heard.records if r.exc_info]
+        logged = [r for r in self.world.captured.records if r.exc_info]
         self.assertEqual([r.exc_info[0] for r in logged if r.exc_info], [ZeroDivisionError] * DEFECT_TRIES)
 
     def test_text_that_cannot_be_stored_does_not_keep_a_job_without_its_answer(self) -> None:
@@ -717,14 +717,14 @@ class WaitingForPullsTest(ExecutorTestCase):
         self.one.work()
         self.assertEqual(len(self.world.running()), 4)
 
-    def test_it_began_when_it_began_and_asks_the_lobby_once(self) -> None:
+    def test_it_began_when_it_began_and_queries_the_lobby_once(self) -> None:
         began = self.world.clock()
         self.submit_far("g1")
         self.world.clock.advance(100)
         self.held.release()
         self.one.work()
         self.assertEqual(self.world.store.log[-1].started_at, began)
-        self.assertEqual(self.world.asked, ["g1"])
+        self.assertEqual(self.world.lobby_queries, ["g1"])
         self.assertEqual(len(self.world.docker.called("pull")), 1)
 
     def test_a_pull_that_fails_is_one_answer(self) -> None:

@@ -52,7 +52,7 @@ class AnswersTest(ExecutorTestCase):
                 self.try_for(120)
                 self.assertEqual(self.world.results(), [("failure", code)])
                 (result,) = self.world.sent(Stream.JOB_RESULTS)
-                self.assertIn(f"told to refuse {method}", result.fields["error_message"])
+                self.assertIn(f"set to refuse {method}", result.fields["error_message"])
                 self.assertEqual(len(self.world.sent(Stream.NOTIFICATION_INTENTS)), intents)
                 self.assert_consistent()
 
@@ -73,7 +73,7 @@ class AnswersTest(ExecutorTestCase):
         def another() -> None:
             self.world.docker.refuse("ensure_image", Meant.TEMPORARY)
             self.try_once()
-            self.world.docker.obey("ensure_image")
+            self.world.docker.stop_refusing("ensure_image")
 
         for between in (another, self.be_silent):
             with self.subTest(between.__name__):
@@ -89,7 +89,7 @@ class AnswersTest(ExecutorTestCase):
                     self.try_once()
                 self.assertEqual(self.world.results(), [("failure", "container_start_failed")])
                 (result,) = self.world.sent(Stream.JOB_RESULTS)
-                self.assertIn("told to refuse launch", result.fields["error_message"])
+                self.assertIn("set to refuse launch", result.fields["error_message"])
 
     def test_a_long_outage_between_two_answers_does_not_count(self) -> None:
         self.accept(job(START, 1))
@@ -140,10 +140,10 @@ class AnswersTest(ExecutorTestCase):
                 self.assertEqual(self.states()[-1], "due")
                 (trouble,) = self.one.executor.troubles.now().values()
                 self.assertEqual((trouble.kind, trouble.game_id), (Kind.HALF_DONE, "g1"))
-                errors = [r for r in self.world.heard.records if r.levelname == "ERROR"]
+                errors = [r for r in self.world.captured.records if r.levelname == "ERROR"]
                 self.assertEqual(len(errors), 1, "once in a while, not with each try")
                 for each in ("promote", method):
-                    self.world.docker.obey(each)
+                    self.world.docker.stop_refusing(each)
                 self.try_for(60)
                 self.assertEqual(self.states()[-1], "done")
                 self.assertEqual(self.one.executor.troubles.now(), {})
@@ -184,7 +184,7 @@ class AnswersTest(ExecutorTestCase):
                 self.one.once()
                 self.assertEqual(self.world.results(), [("failure", code)])
                 (result,) = self.world.sent(Stream.JOB_RESULTS)
-                self.assertIn(f"told to refuse {method}", result.fields["error_message"])
+                self.assertIn(f"set to refuse {method}", result.fields["error_message"])
 
     def test_what_docker_calls_malformed_is_a_start_that_is_configured_badly(self) -> None:
         for method, error in (("request_image", ImageRefInvalid("odd")), ("launch", LaunchInvalid("odd"))):
@@ -205,12 +205,12 @@ class AnswersTest(ExecutorTestCase):
         texts += [row.error_message or "" for row in self.world.store.log]
         self.assertLess(max(map(len, texts)), 5000)
 
-    def test_a_call_hears_a_temporary_answer_at_once(self) -> None:
+    def test_a_call_gets_a_temporary_answer_at_once(self) -> None:
         self.world.docker.refuse("launch", Meant.TEMPORARY)
         operation_id = self.one.queue.submit(request("g1"))
         self.one.once()
-        self.world.docker.obey("launch")
-        with self.assertRaisesRegex(Unavailable, "told to refuse launch"):
+        self.world.docker.stop_refusing("launch")
+        with self.assertRaisesRegex(Unavailable, "set to refuse launch"):
             self.one.completions.wait(operation_id, 0)
 
 
@@ -380,7 +380,7 @@ class LacksTest(ExecutorTestCase):
                 self.assertEqual(self.world.results(), [("success", "")])
                 self.assert_consistent()
 
-    def test_a_call_hears_of_it_at_once(self) -> None:
+    def test_a_call_is_notified_of_it_at_once(self) -> None:
         self.world.directories.raises["g1"] = Unavailable("state root", "this process can open no more files")
         operation_id = self.one.queue.submit(request("g1"))
         self.one.once()

@@ -139,22 +139,23 @@ class EveryEffect(unittest.TestCase):
         found = {place for tree in _sources().values() for place in _raw(tree)}
         self.assertEqual(found, {(call, function) for call, functions in RAW.items() for function in functions})
 
-    def test_a_connection_of_the_watch_over_postgresql_is_only_asked(self) -> None:
+    def test_a_connection_of_the_watch_over_postgresql_is_only_queried(self) -> None:
         """`two` opens connections without a failpoint: they change nothing. `connect` retries by itself."""
         tree = _sources()["adapters/postgres/database.py"]
         made = {name for name, call in _calls(tree) if _dotted(call.func).endswith("self.connect")}
         self.assertEqual(made, {"two", "connect"})
 
-    def test_redis_is_asked_under_a_name_only(self) -> None:
+    def test_redis_is_queried_under_a_name_only(self) -> None:
         [tree] = [tree for name, tree in _sources().items() if name.endswith("redis_streams.py")]
         [streams] = [each for each in tree.body if isinstance(each, ast.ClassDef)]
         methods = {each.name: each for each in streams.body if isinstance(each, ast.FunctionDef)}
-        asking = _asking(methods)
-        self.assertLess({"_take", "_last_given", "_make_groups"}, asking)
+        callers = _callers(methods)
+        self.assertLess({"_take", "_last_given", "_make_groups"}, callers)
         outside = [
             name
             for name, method in methods.items()
-            if name not in asking | {"__init__", "close", "_command"} and _asks(method, asking, skip_named=True)
+            if name not in callers | {"__init__", "close", "_command"}
+            and _queries_redis(method, callers, skip_named=True)
         ]
         self.assertEqual(outside, [])
 
@@ -193,21 +194,23 @@ def _raw(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield name, function
 
 
-def _asking(methods: dict[str, ast.FunctionDef]) -> set[str]:
+def _callers(methods: dict[str, ast.FunctionDef]) -> set[str]:
     """The private methods that call Redis under the name of their caller."""
     found: set[str] = set()
     while True:
         more = {
             name
             for name, method in methods.items()
-            if name.startswith("_") and name not in ("__init__", "_command") and _asks(method, found, skip_named=False)
+            if name.startswith("_")
+            and name not in ("__init__", "_command")
+            and _queries_redis(method, found, skip_named=False)
         }
         if more <= found:
             return found
         found |= more
 
 
-def _asks(node: ast.AST, asking: set[str], *, skip_named: bool) -> bool:
+def _queries_redis(node: ast.AST, callers: set[str], *, skip_named: bool) -> bool:
     """Whether the node calls Redis; `skip_named` ignores calls within `with self._command(…)`."""
     if skip_named and isinstance(node, ast.With) and _is_named(node.items[0].context_expr):
         return False
@@ -219,9 +222,9 @@ def _asks(node: ast.AST, asking: set[str], *, skip_named: bool) -> bool:
         "self._shape",
     }:
         return True
-    if isinstance(node, ast.Call) and _dotted(node.func).removeprefix("self.") in asking:
+    if isinstance(node, ast.Call) and _dotted(node.func).removeprefix("self.") in callers:
         return True
-    return any(_asks(child, asking, skip_named=skip_named) for child in ast.iter_child_nodes(node))
+    return any(_queries_redis(child, callers, skip_named=skip_named) for child in ast.iter_child_nodes(node))
 
 
 def _is_named(expression: ast.expr) -> bool:

@@ -59,7 +59,7 @@ class FakeRuntimeTest(RuntimeContract, unittest.TestCase):
         self.runtime.available = True
         self.assertEqual(self.state(container_id), ContainerState.RUNNING)
 
-    def test_a_lost_answer_still_did_what_was_asked(self) -> None:
+    def test_a_lost_answer_still_did_what_was_requested(self) -> None:
         spec = self.spec()
         self.runtime.lose_answer("launch")
         with self.assertRaises(Unavailable):

@@ -108,7 +108,7 @@ class ApiTestCase(unittest.TestCase):
             **options,
         )
 
-    def ask(self, method: str, path: str, body: bytes | object = b"", **headers: str) -> tuple[int, Any]:
+    def request(self, method: str, path: str, body: bytes | object = b"", **headers: str) -> tuple[int, Any]:
         response = self.response(method, path, body, **headers)
         return response.status, json.loads(response.body)
 
@@ -120,18 +120,18 @@ class ApiTestCase(unittest.TestCase):
             named.setdefault("content-type", "application/json")
         return self.api.handle(Request(method, path, query, named, data))
 
-    def assert_refused(self, asked: tuple[int, Any], code: ErrorCode, *words: str, status: int | None = None) -> None:
-        self.assertEqual(asked[1].keys(), {"error"})
-        error = asked[1]["error"]
-        self.assertEqual((asked[0], error["code"]), (STATUS_OF[code] if status is None else status, code), error)
-        for word in words:
-            self.assertIn(word, error["message"])
+    def assert_refused(self, answer: tuple[int, Any], code: ErrorCode, *texts: str, status: int | None = None) -> None:
+        self.assertEqual(answer[1].keys(), {"error"})
+        error = answer[1]["error"]
+        self.assertEqual((answer[0], error["code"]), (STATUS_OF[code] if status is None else status, code), error)
+        for text in texts:
+            self.assertIn(text, error["message"])
 
 
 class ReadsTest(ApiTestCase):
-    def test_liveness_asks_no_dependency(self) -> None:
+    def test_liveness_checks_no_dependency(self) -> None:
         self.missing, self.records.broken = {"postgres": "gone"}, Unavailable("postgres", "gone")
-        self.assertEqual(self.ask("GET", "/healthz"), (200, {"status": "ok"}))
+        self.assertEqual(self.request("GET", "/healthz"), (200, {"status": "ok"}))
 
     def test_a_query_of_a_probe_is_ignored(self) -> None:
         for query in ("?verbose", "?a=1&a=1", "?%zz", "?" + "x" * 5000):
@@ -140,10 +140,10 @@ class ReadsTest(ApiTestCase):
                     self.assertEqual(self.response("GET", path + query).status, 200)
 
     def test_readiness_names_each_dependency_that_does_not_answer(self) -> None:
-        self.assertEqual(self.ask("GET", "/readyz"), (200, {"status": "ready"}))
+        self.assertEqual(self.request("GET", "/readyz"), (200, {"status": "ready"}))
         self.missing = {"postgres": "connection refused", "network": "no such network"}
         self.assert_refused(
-            self.ask("GET", "/readyz"),
+            self.request("GET", "/readyz"),
             ErrorCode.SERVICE_UNAVAILABLE,
             "postgres: connection refused",
             "network: no such network",
@@ -153,7 +153,7 @@ class ReadsTest(ApiTestCase):
         away = NOW.astimezone(timezone(timedelta(hours=-3)))
         self.records.by_id["g1"] = replace(record_of("g1"), started_at=away, current_container_id=None)
         self.assertEqual(
-            self.ask("GET", f"{RUNTIMES}/g1"),
+            self.request("GET", f"{RUNTIMES}/g1"),
             (
                 200,
                 {
@@ -174,25 +174,25 @@ class ReadsTest(ApiTestCase):
         )
 
     def test_an_unknown_game_is_not_found_and_a_malformed_one_is_refused(self) -> None:
-        self.assert_refused(self.ask("GET", f"{RUNTIMES}/g2"), ErrorCode.NOT_FOUND, "g2")
+        self.assert_refused(self.request("GET", f"{RUNTIMES}/g2"), ErrorCode.NOT_FOUND, "g2")
         for path in ("..", "a.b", "%2e", "a%2Fb", "-a", "a" * 52, "%F0%9F%92%A9"):
             with self.subTest(path=path):
                 self.assert_refused(
-                    self.ask("GET", f"{RUNTIMES}/{path}"), ErrorCode.INVALID_REQUEST, "game_id", "malformed"
+                    self.request("GET", f"{RUNTIMES}/{path}"), ErrorCode.INVALID_REQUEST, "game_id", "malformed"
                 )
 
     def test_an_encoded_id_is_decoded(self) -> None:
-        self.assertEqual(self.ask("GET", f"{RUNTIMES}/%671")[0], 200)
+        self.assertEqual(self.request("GET", f"{RUNTIMES}/%671")[0], 200)
 
     def test_a_path_that_cannot_be_decoded_is_refused(self) -> None:
         for path in ("%", "%2", "%zz", "a%FF", "%e3h", "..%c0%af", "%ed%a0%80"):
             with self.subTest(path=path):
-                self.assert_refused(self.ask("GET", f"{RUNTIMES}/{path}"), ErrorCode.INVALID_REQUEST, path)
+                self.assert_refused(self.request("GET", f"{RUNTIMES}/{path}"), ErrorCode.INVALID_REQUEST, path)
 
     def test_an_unreadable_store_is_unavailable(self) -> None:
         self.records.broken = Unavailable("postgres", "PostgreSQL does not answer")
         for path in (RUNTIMES, f"{RUNTIMES}/g1"):
-            self.assert_refused(self.ask("GET", path), ErrorCode.SERVICE_UNAVAILABLE, "PostgreSQL does not answer")
+            self.assert_refused(self.request("GET", path), ErrorCode.SERVICE_UNAVAILABLE, "PostgreSQL does not answer")
 
 
 class ListTest(ApiTestCase):
@@ -206,7 +206,7 @@ class ListTest(ApiTestCase):
         """Follow the cursors; the game ids of each page."""
         pages, cursor = [], ""
         while True:
-            status, page = self.ask("GET", f"{RUNTIMES}?{query}{cursor}")
+            status, page = self.request("GET", f"{RUNTIMES}?{query}{cursor}")
             self.assertEqual((status, page.keys()), (200, {"items", "next_cursor"}), page)
             pages.append([record["game_id"] for record in page["items"]])
             if page["next_cursor"] is None:
@@ -221,15 +221,15 @@ class ListTest(ApiTestCase):
                 self.assertTrue(all(len(page) == size for page in pages[:-1]))
                 self.assertTrue(pages[-1], "the last page is empty")
 
-    def test_a_page_has_a_hundred_unless_asked_otherwise(self) -> None:
-        self.assertEqual(len(self.ask("GET", RUNTIMES)[1]["items"]), 100)
+    def test_a_page_has_a_hundred_unless_requested_otherwise(self) -> None:
+        self.assertEqual(len(self.request("GET", RUNTIMES)[1]["items"]), 100)
 
     def test_a_status_selects(self) -> None:
         self.assertEqual(self.follow("status=stopped&limit=200"), [self.games[1::2]])
         self.assertEqual(self.follow("status=removed"), [[]])
 
     def test_what_is_not_understood_is_refused_by_name(self) -> None:
-        for query, word in (
+        for query, text in (
             ("limit=0", "limit '0'"),
             ("limit=1001", "1000"),
             ("limit=-1", "limit"),
@@ -254,7 +254,7 @@ class ListTest(ApiTestCase):
             ("&".join(["limit=1"] * 100), "query"),
         ):
             with self.subTest(query=query):
-                self.assert_refused(self.ask("GET", f"{RUNTIMES}?{query}"), ErrorCode.INVALID_REQUEST, word)
+                self.assert_refused(self.request("GET", f"{RUNTIMES}?{query}"), ErrorCode.INVALID_REQUEST, text)
 
 
 class OperationsTest(ApiTestCase):
@@ -268,7 +268,7 @@ class OperationsTest(ApiTestCase):
             ("DELETE", "container", b"", OpKind.CLEANUP, "", ""),
         ):
             with self.subTest(path=path, body=body):
-                status, content = self.ask(method, f"{RUNTIMES}/g1/{path}", body, x_request_id="r-1")
+                status, content = self.request(method, f"{RUNTIMES}/g1/{path}", body, x_request_id="r-1")
                 self.assertEqual((status, content["game_id"]), (200, "g1"))
                 expected = operation.Request("g1", kind, OpSource.ADMIN_REST, "rest:r-1", image_ref, reason)
                 self.assertEqual(self.calls.requests.pop(), expected)
@@ -279,7 +279,7 @@ class OperationsTest(ApiTestCase):
             return SUCCESS
 
         self.calls.end = stop
-        self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/stop", {"reason": "timeout"})[1]["status"], "stopped")
+        self.assertEqual(self.request("POST", f"{RUNTIMES}/g1/stop", {"reason": "timeout"})[1]["status"], "stopped")
 
     def test_the_callers_name_decides_the_source(self) -> None:
         for headers, source in (
@@ -294,35 +294,37 @@ class OperationsTest(ApiTestCase):
     def test_a_failure_has_the_status_of_its_code(self) -> None:
         for code, status in STATUS_OF.items():
             self.calls.end = lambda _, code=code: OperationResult(Outcome.FAILURE, code, "because")  # type: ignore[misc]
-            self.assert_refused(self.ask("POST", f"{RUNTIMES}/g1/restart"), code, "because", status=status)
+            self.assert_refused(self.request("POST", f"{RUNTIMES}/g1/restart"), code, "because", status=status)
 
     def test_a_replay_is_a_success(self) -> None:
         self.calls.end = lambda _: OperationResult(Outcome.SUCCESS, ErrorCode.REPLAY_NO_OP, "it runs")
-        self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/start", {"image_ref": "a:1"})[0], 200)
+        self.assertEqual(self.request("POST", f"{RUNTIMES}/g1/start", {"image_ref": "a:1"})[0], 200)
 
     def test_a_busy_game_is_a_conflict(self) -> None:
         self.calls.end = raiser(GameBusy("game g1 is busy with stop"))
-        self.assert_refused(self.ask("POST", f"{RUNTIMES}/g1/restart"), ErrorCode.CONFLICT, "busy with stop")
+        self.assert_refused(self.request("POST", f"{RUNTIMES}/g1/restart"), ErrorCode.CONFLICT, "busy with stop")
 
     def test_a_missing_dependency_is_unavailable(self) -> None:
         self.calls.end = raiser(Unavailable("docker", "Docker does not answer"))
         self.assert_refused(
-            self.ask("POST", f"{RUNTIMES}/g1/restart"), ErrorCode.SERVICE_UNAVAILABLE, "Docker does not answer"
+            self.request("POST", f"{RUNTIMES}/g1/restart"), ErrorCode.SERVICE_UNAVAILABLE, "Docker does not answer"
         )
 
     def test_a_record_that_cannot_be_read_afterwards_does_not_hide_the_success(self) -> None:
         self.records.broken = Unavailable("postgres", "PostgreSQL does not answer")
         self.assert_refused(
-            self.ask("POST", f"{RUNTIMES}/g1/restart"), ErrorCode.SERVICE_UNAVAILABLE, "restart of game g1 succeeded"
+            self.request("POST", f"{RUNTIMES}/g1/restart"),
+            ErrorCode.SERVICE_UNAVAILABLE,
+            "restart of game g1 succeeded",
         )
         self.records.broken = None
         self.records.by_id.clear()
-        self.assert_refused(self.ask("POST", f"{RUNTIMES}/g1/restart"), ErrorCode.INTERNAL_ERROR, "no record")
+        self.assert_refused(self.request("POST", f"{RUNTIMES}/g1/restart"), ErrorCode.INTERNAL_ERROR, "no record")
 
     def test_a_defect_is_answered_and_logged_under_the_request_id(self) -> None:
         self.calls.end = raiser(ZeroDivisionError("seventeen"))
         with self.assertLogs(self.logger, logging.ERROR) as logs:
-            answer = self.ask("POST", f"{RUNTIMES}/g1/restart", x_request_id="r-9")
+            answer = self.request("POST", f"{RUNTIMES}/g1/restart", x_request_id="r-9")
         self.assert_refused(answer, ErrorCode.INTERNAL_ERROR, "r-9")
         self.assertIn("ZeroDivisionError: seventeen", logs.output[0])
         self.assertEqual(vars(logs.records[0])["request_id"], "r-9")
@@ -337,14 +339,16 @@ class OperationsTest(ApiTestCase):
             return SUCCESS
 
         self.calls.end = slow
-        first = threading.Thread(target=self.ask, args=("POST", f"{RUNTIMES}/g1/restart"))
+        first = threading.Thread(target=self.request, args=("POST", f"{RUNTIMES}/g1/restart"))
         first.start()
         self.assertTrue(waiting.wait(3))
-        self.assert_refused(self.ask("POST", f"{RUNTIMES}/g2/restart"), ErrorCode.SERVICE_UNAVAILABLE, "1 calls wait")
-        self.assertEqual(self.ask("GET", f"{RUNTIMES}/g1")[0], 200)
+        self.assert_refused(
+            self.request("POST", f"{RUNTIMES}/g2/restart"), ErrorCode.SERVICE_UNAVAILABLE, "1 calls wait"
+        )
+        self.assertEqual(self.request("GET", f"{RUNTIMES}/g1")[0], 200)
         go_on.set()
         first.join(3)
-        self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/restart")[0], 200)
+        self.assertEqual(self.request("POST", f"{RUNTIMES}/g1/restart")[0], 200)
 
 
 class RefusedByStoreTest(ApiTestCase):
@@ -366,28 +370,28 @@ class RefusedByStoreTest(ApiTestCase):
 
     def test_a_call_of_one_game_is_an_internal_error_and_readiness_does_not_mind(self) -> None:
         self.calls.end = self.refuse
-        asked = self.ask("POST", f"{RUNTIMES}/g1/restart", {})
-        self.assert_refused(asked, ErrorCode.INTERNAL_ERROR, "violates jobs_only")
+        answer = self.request("POST", f"{RUNTIMES}/g1/restart", {})
+        self.assert_refused(answer, ErrorCode.INTERNAL_ERROR, "violates jobs_only")
         self.refusals.check()
         self.assertEqual(self.failed, ["restart"])
 
     def test_calls_of_every_game_are_unavailable_until_one_is_taken(self) -> None:
         self.calls.end = self.calls.room = self.refuse
         for _ in range(2):
-            asked = self.ask("POST", f"{RUNTIMES}/g1/restart", {})
-            self.assert_refused(asked, ErrorCode.SERVICE_UNAVAILABLE, "violates jobs_only", "every restart")
+            answer = self.request("POST", f"{RUNTIMES}/g1/restart", {})
+            self.assert_refused(answer, ErrorCode.SERVICE_UNAVAILABLE, "violates jobs_only", "every restart")
         self.assertEqual(self.failed, ["restart", "restart"])
         self.assertEqual(self.messages(), ["the store refuses every request of a kind"])
         with self.assertRaisesRegex(StoreRejected, "every restart: violates jobs_only; remedy: undo"):
             self.refusals.check()
         self.calls.end = lambda _: SUCCESS
-        self.assertEqual(self.ask("POST", f"{RUNTIMES}/g1/restart", {})[0], 200)
+        self.assertEqual(self.request("POST", f"{RUNTIMES}/g1/restart", {})[0], 200)
         self.assertEqual(self.messages()[1:], ["the store refuses requests of a kind no more"])
         self.refusals.check()
 
     def test_readiness_finds_out_by_itself_that_it_is_mended_and_leaves_silence_to_others(self) -> None:
         self.calls.end = self.calls.room = self.refuse
-        self.ask("POST", f"{RUNTIMES}/g1/stop", {"reason": "finished"})
+        self.request("POST", f"{RUNTIMES}/g1/stop", {"reason": "finished"})
 
         def silent(_request: operation.Request) -> None:
             raise Unavailable("postgres", "away")
@@ -405,8 +409,8 @@ class RefusedByStoreTest(ApiTestCase):
         probed: list[operation.Request] = []
         self.calls.end, self.calls.room = self.refuse, probed.append
         for path, body in (("start", {"image_ref": "a:1.0.0"}), ("stop", {"reason": "timeout"}), ("restart", {})):
-            self.ask("POST", f"{RUNTIMES}/g1/{path}", body, x_galaxy_caller="gm")
-        self.ask("DELETE", f"{RUNTIMES}/g1/container")
+            self.request("POST", f"{RUNTIMES}/g1/{path}", body, x_galaxy_caller="gm")
+        self.request("DELETE", f"{RUNTIMES}/g1/container")
         self.assertEqual({each.game_id for each in probed}, {PROBE})
         self.assertEqual([str(each.kind) for each in probed], ["start", "stop", "restart", "cleanup_container"])
         self.assertEqual([bool(each.image_ref) for each in probed], [True, False, False, False])
@@ -432,15 +436,15 @@ class RefusedByStoreTest(ApiTestCase):
                     logger=self.logger,
                     refusals=self.refusals,
                 )
-                asked = self.ask("GET", f"{RUNTIMES}{path}")
-                self.assert_refused(asked, ErrorCode.SERVICE_UNAVAILABLE, "no such column", "every read of")
+                answer = self.request("GET", f"{RUNTIMES}{path}")
+                self.assert_refused(answer, ErrorCode.SERVICE_UNAVAILABLE, "no such column", "every read of")
                 self.assertRaises(StoreRejected, self.refusals.check)
             self.refusals.check()
 
     def test_a_record_that_the_store_refuses_afterwards_does_not_hide_the_success(self) -> None:
         with mock.patch.object(self.records, "get_as_json", side_effect=[StoreRejected("odd row"), None]):
-            asked = self.ask("POST", f"{RUNTIMES}/g1/restart", {})
-        self.assert_refused(asked, ErrorCode.INTERNAL_ERROR, "restart of game g1 succeeded", "odd row")
+            answer = self.request("POST", f"{RUNTIMES}/g1/restart", {})
+        self.assert_refused(answer, ErrorCode.INTERNAL_ERROR, "restart of game g1 succeeded", "odd row")
 
 
 class GameIdsTest(ApiTestCase):
@@ -453,7 +457,7 @@ class GameIdsTest(ApiTestCase):
         ):
             with self.subTest(path=path):
                 self.assert_refused(
-                    self.ask(method, f"{RUNTIMES}/a.b/{path}", body), ErrorCode.INVALID_REQUEST, "'a.b'"
+                    self.request(method, f"{RUNTIMES}/a.b/{path}", body), ErrorCode.INVALID_REQUEST, "'a.b'"
                 )
         self.assertEqual(self.calls.requests, [])
 
@@ -461,27 +465,27 @@ class GameIdsTest(ApiTestCase):
         self.calls.end = lambda _: OperationResult(Outcome.FAILURE, ErrorCode.START_CONFIG_INVALID, "malformed")
         for path, game_id in (("a.b", "a.b"), ("a%2Fb", "a/b"), ("x" * 200, "x" * 200), ("%C3%A9", "é")):
             with self.subTest(path=path):
-                answer = self.ask("POST", f"{RUNTIMES}/{path}/start", {"image_ref": "a:1"})
+                answer = self.request("POST", f"{RUNTIMES}/{path}/start", {"image_ref": "a:1"})
                 self.assert_refused(answer, ErrorCode.START_CONFIG_INVALID)
                 self.assertEqual(self.calls.requests.pop().game_id, game_id)
 
     def test_a_start_of_an_unreadable_id_is_refused(self) -> None:
         for path in ("x" * 201, "a%00", "a%0A", "%E2%80%AE"):
             with self.subTest(path=path):
-                answer = self.ask("POST", f"{RUNTIMES}/{path}/start", {"image_ref": "a:1"})
+                answer = self.request("POST", f"{RUNTIMES}/{path}/start", {"image_ref": "a:1"})
                 self.assert_refused(answer, ErrorCode.INVALID_REQUEST, "game_id")
         self.assertEqual(self.calls.requests, [])
 
 
 class BodiesTest(ApiTestCase):
-    def assert_body_refused(self, path: str, body: bytes, *words: str) -> None:
+    def assert_body_refused(self, path: str, body: bytes, *texts: str) -> None:
         with self.subTest(path=path, body=body[:80]):
-            answer = self.ask("POST", f"{RUNTIMES}/g1/{path}", body)
-            self.assert_refused(answer, ErrorCode.INVALID_REQUEST, *words)
+            answer = self.request("POST", f"{RUNTIMES}/g1/{path}", body)
+            self.assert_refused(answer, ErrorCode.INVALID_REQUEST, *texts)
             self.assertEqual(self.calls.requests, [])
 
     def test_what_is_no_json_object_is_refused(self) -> None:
-        for body, word in (
+        for body, text in (
             (b"", "empty"),
             (b" ", "no JSON"),
             (b"{", "no JSON"),
@@ -502,10 +506,10 @@ class BodiesTest(ApiTestCase):
             (b'{"image_ref":NaN}', "NaN"),
             (b'{"image_ref":-Infinity}', "-Infinity"),
         ):
-            self.assert_body_refused("start", body, word, "image_ref" if "nity" not in word and word != "NaN" else "")
+            self.assert_body_refused("start", body, text, "image_ref" if "nity" not in text and text != "NaN" else "")
 
     def test_fields_are_exactly_those_expected_and_are_named(self) -> None:
-        for body, word in (
+        for body, text in (
             (b"{}", "image_ref is missing"),
             (b'{"image_ref":"a:1","image_ref":"b:1"}', "'image_ref' is given twice"),
             (b'{"image_ref":"a:1","x":1}', "unknown field 'x'"),
@@ -519,8 +523,8 @@ class BodiesTest(ApiTestCase):
             (b'{"image_ref":"a\\u0000"}', "printable"),
             (b'{"image_ref":"\\ud800"}', "printable"),
         ):
-            self.assert_body_refused("start", body, word)
-            self.assert_body_refused("patch", body, word)
+            self.assert_body_refused("start", body, text)
+            self.assert_body_refused("patch", body, text)
 
     def test_a_reason_is_one_of_the_five(self) -> None:
         self.assert_body_refused("stop", b'{"reason":"bored"}', "'bored'", "orphan_cleanup", "admin_request")
@@ -539,7 +543,7 @@ class BodiesTest(ApiTestCase):
 
     def test_a_body_where_none_belongs_is_refused(self) -> None:
         for method, path in (("GET", "/healthz"), ("GET", f"{RUNTIMES}/g1"), ("DELETE", f"{RUNTIMES}/g1/container")):
-            self.assert_refused(self.ask(method, path, {}), ErrorCode.INVALID_REQUEST, "no body")
+            self.assert_refused(self.request(method, path, {}), ErrorCode.INVALID_REQUEST, "no body")
         self.assertEqual(self.calls.requests, [])
 
 
@@ -556,9 +560,9 @@ class RoutesTest(ApiTestCase):
             f"{RUNTIMES}/a/b/start",
         ):
             with self.subTest(path=path):
-                self.assert_refused(self.ask("GET", path), ErrorCode.NOT_FOUND, path)
+                self.assert_refused(self.request("GET", path), ErrorCode.NOT_FOUND, path)
 
-    def test_a_wrong_method_is_told_the_right_ones(self) -> None:
+    def test_a_wrong_method_is_answered_with_the_right_ones(self) -> None:
         for method, path, allowed in (
             ("POST", "/healthz", "GET, HEAD"),
             ("OPTIONS", RUNTIMES, "GET, HEAD"),
@@ -574,10 +578,10 @@ class RoutesTest(ApiTestCase):
                 self.assertEqual(response.headers["Allow"], allowed)
 
     def test_head_is_answered_as_get(self) -> None:
-        self.assertEqual(self.ask("HEAD", f"{RUNTIMES}/g1"), self.ask("GET", f"{RUNTIMES}/g1"))
+        self.assertEqual(self.request("HEAD", f"{RUNTIMES}/g1"), self.request("GET", f"{RUNTIMES}/g1"))
 
     def test_a_parameter_that_an_endpoint_does_not_know_is_refused(self) -> None:
-        self.assert_refused(self.ask("GET", f"{RUNTIMES}/g1?limit=1"), ErrorCode.INVALID_REQUEST, "'limit'")
+        self.assert_refused(self.request("GET", f"{RUNTIMES}/g1?limit=1"), ErrorCode.INVALID_REQUEST, "'limit'")
 
     def test_every_answer_carries_a_request_id(self) -> None:
         self.assertEqual(self.response("GET", "/healthz", x_request_id="a-1.b_C").headers["X-Request-Id"], "a-1.b_C")

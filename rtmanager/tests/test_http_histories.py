@@ -25,7 +25,7 @@ GAME = f"{RUNTIMES}/g1"
 class HealthTest(ApiTestCase):
     def test_a_game_of_which_nothing_was_seen_has_all_fields_and_null_in_them(self) -> None:
         self.assertEqual(
-            self.ask("GET", f"{GAME}/health"),
+            self.request("GET", f"{GAME}/health"),
             (
                 200,
                 {
@@ -42,7 +42,7 @@ class HealthTest(ApiTestCase):
             ),
         )
 
-    def test_a_crash_is_told_with_its_log_and_times_in_utc(self) -> None:
+    def test_a_crash_is_reported_with_its_log_and_times_in_utc(self) -> None:
         details = {"exit_code": 137, "oom": True, "more": {"deep": [1, None, "é"]}}
         self.store.write_event(
             HealthEvent("g1", "c1", EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, AWAY, details)
@@ -50,7 +50,7 @@ class HealthTest(ApiTestCase):
         self.store.last_exits["g1"] = LastExit("c0", 137, True, AWAY, 'out of "memory"\n\u2028')
         self.store.planned_restarts["g1"] = PlannedRestart("c1", AWAY + timedelta(seconds=10), RestartCause.CRASH)
         self.assertEqual(
-            self.ask("GET", f"{GAME}/health"),
+            self.request("GET", f"{GAME}/health"),
             (
                 200,
                 {
@@ -75,20 +75,20 @@ class HealthTest(ApiTestCase):
             ),
         )
 
-    def test_a_game_without_a_record_is_not_found_in_the_words_of_the_record(self) -> None:
+    def test_a_game_without_a_record_is_not_found_in_the_text_of_the_record(self) -> None:
         self.store.write_event(HealthEvent("g2", "c1", EventType.CONTAINER_STARTED, HealthSource.INSPECT, NOW))
-        asked = self.ask("GET", f"{RUNTIMES}/g2/health")
-        self.assert_refused(asked, ErrorCode.NOT_FOUND, "g2")
-        self.assertEqual(asked, self.ask("GET", f"{RUNTIMES}/g2"))
+        answer = self.request("GET", f"{RUNTIMES}/g2/health")
+        self.assert_refused(answer, ErrorCode.NOT_FOUND, "g2")
+        self.assertEqual(answer, self.request("GET", f"{RUNTIMES}/g2"))
 
-    def test_what_cannot_be_asked_is_refused(self) -> None:
-        self.assert_refused(self.ask("GET", f"{RUNTIMES}/a.b/health"), ErrorCode.INVALID_REQUEST, "game_id")
-        self.assert_refused(self.ask("GET", f"{GAME}/health?limit=1"), ErrorCode.INVALID_REQUEST, "'limit'")
-        self.assert_refused(self.ask("POST", f"{GAME}/health"), ErrorCode.INVALID_REQUEST, "GET, HEAD", status=405)
+    def test_what_cannot_be_requested_is_refused(self) -> None:
+        self.assert_refused(self.request("GET", f"{RUNTIMES}/a.b/health"), ErrorCode.INVALID_REQUEST, "game_id")
+        self.assert_refused(self.request("GET", f"{GAME}/health?limit=1"), ErrorCode.INVALID_REQUEST, "'limit'")
+        self.assert_refused(self.request("POST", f"{GAME}/health"), ErrorCode.INVALID_REQUEST, "GET, HEAD", status=405)
 
     def test_an_unreadable_store_is_unavailable(self) -> None:
         self.store.trouble.available = False
-        self.assert_refused(self.ask("GET", f"{GAME}/health"), ErrorCode.SERVICE_UNAVAILABLE, "does not answer")
+        self.assert_refused(self.request("GET", f"{GAME}/health"), ErrorCode.SERVICE_UNAVAILABLE, "does not answer")
 
 
 class LogTest(ApiTestCase):
@@ -102,7 +102,7 @@ class LogTest(ApiTestCase):
         """Follow the cursors; the `source_ref` of the rows of each page."""
         pages, cursor = [], ""
         while True:
-            status, page = self.ask("GET", f"{GAME}/operations?{query}{cursor}")
+            status, page = self.request("GET", f"{GAME}/operations?{query}{cursor}")
             self.assertEqual((status, page.keys()), (200, {"items", "next_cursor"}), page)
             pages.append([row["source_ref"] for row in page["items"]])
             if page["next_cursor"] is None:
@@ -118,13 +118,13 @@ class LogTest(ApiTestCase):
                 self.assertTrue(all(len(page) == size for page in pages[:-1]))
                 self.assertTrue(pages[-1], "the last page is empty")
 
-    def test_a_page_has_a_hundred_unless_asked_otherwise(self) -> None:
-        self.assertEqual(len(self.ask("GET", f"{GAME}/operations")[1]["items"]), 100)
+    def test_a_page_has_a_hundred_unless_requested_otherwise(self) -> None:
+        self.assertEqual(len(self.request("GET", f"{GAME}/operations")[1]["items"]), 100)
 
     def test_rows_that_come_meanwhile_move_nothing(self) -> None:
-        first = self.ask("GET", f"{GAME}/operations?limit=2")[1]
+        first = self.request("GET", f"{GAME}/operations?limit=2")[1]
         self.store.log.append(log_entry("g1", source_ref="rest:new"))
-        second = self.ask("GET", f"{GAME}/operations?limit=2&cursor={first['next_cursor']}")[1]
+        second = self.request("GET", f"{GAME}/operations?limit=2&cursor={first['next_cursor']}")[1]
         self.assertEqual([row["source_ref"] for row in second["items"]], ["rest:248", "rest:247"])
 
     def test_a_row_has_all_its_fields_and_times_in_utc(self) -> None:
@@ -158,7 +158,7 @@ class LogTest(ApiTestCase):
 
     def rows(self, game_id: str) -> list[dict[str, Any]]:
         """The first page of a game's log."""
-        status, page = self.ask("GET", f"{RUNTIMES}/{game_id}/operations")
+        status, page = self.request("GET", f"{RUNTIMES}/{game_id}/operations")
         self.assertEqual(status, 200, page)
         rows: list[dict[str, Any]] = page["items"]
         return rows
@@ -169,7 +169,8 @@ class LogTest(ApiTestCase):
         self.assertEqual([row["error_code"] for row in self.rows("g9")], ["image_pull_failed"])
         before_all = self.cursor("<1")
         self.assertEqual(
-            self.ask("GET", f"{RUNTIMES}/g9/operations?cursor={before_all}"), (200, {"items": [], "next_cursor": None})
+            self.request("GET", f"{RUNTIMES}/g9/operations?cursor={before_all}"),
+            (200, {"items": [], "next_cursor": None}),
         )
 
     def test_a_game_with_a_record_may_have_no_row(self) -> None:
@@ -178,7 +179,7 @@ class LogTest(ApiTestCase):
 
     def test_a_game_with_neither_is_not_found(self) -> None:
         for query in ("", f"?cursor={self.cursor('<7')}"):
-            self.assert_refused(self.ask("GET", f"{RUNTIMES}/g9/operations{query}"), ErrorCode.NOT_FOUND, "g9")
+            self.assert_refused(self.request("GET", f"{RUNTIMES}/g9/operations{query}"), ErrorCode.NOT_FOUND, "g9")
 
     @staticmethod
     def cursor(place: str) -> str:
@@ -200,25 +201,25 @@ class LogTest(ApiTestCase):
             *((f"cursor={self.cursor(place)}", "cursor") for place in places),
         ):
             with self.subTest(query=query):
-                self.assert_refused(self.ask("GET", f"{GAME}/operations?{query}"), ErrorCode.INVALID_REQUEST, word)
-        self.assert_refused(self.ask("GET", f"{RUNTIMES}/a.b/operations"), ErrorCode.INVALID_REQUEST, "game_id")
+                self.assert_refused(self.request("GET", f"{GAME}/operations?{query}"), ErrorCode.INVALID_REQUEST, word)
+        self.assert_refused(self.request("GET", f"{RUNTIMES}/a.b/operations"), ErrorCode.INVALID_REQUEST, "game_id")
 
     def test_the_largest_place_that_the_store_can_hold_is_one(self) -> None:
-        asked = self.ask("GET", f"{GAME}/operations?limit=1&cursor={self.cursor('<9223372036854775807')}")
-        self.assertEqual(asked[1]["items"][0]["source_ref"], "rest:250")
+        answer = self.request("GET", f"{GAME}/operations?limit=1&cursor={self.cursor('<9223372036854775807')}")
+        self.assertEqual(answer[1]["items"][0]["source_ref"], "rest:250")
 
     def test_a_cursor_of_the_games_is_none_of_a_log_and_the_other_way_round(self) -> None:
-        of_a_log = self.ask("GET", f"{GAME}/operations?limit=1")[1]["next_cursor"]
-        self.assert_refused(self.ask("GET", f"{RUNTIMES}?cursor={of_a_log}"), ErrorCode.INVALID_REQUEST, "cursor")
+        of_a_log = self.request("GET", f"{GAME}/operations?limit=1")[1]["next_cursor"]
+        self.assert_refused(self.request("GET", f"{RUNTIMES}?cursor={of_a_log}"), ErrorCode.INVALID_REQUEST, "cursor")
         of_the_games = self.cursor("7")
-        self.assertEqual(self.ask("GET", f"{RUNTIMES}?cursor={of_the_games}")[0], 200)
+        self.assertEqual(self.request("GET", f"{RUNTIMES}?cursor={of_the_games}")[0], 200)
         self.assert_refused(
-            self.ask("GET", f"{GAME}/operations?cursor={of_the_games}"), ErrorCode.INVALID_REQUEST, "cursor"
+            self.request("GET", f"{GAME}/operations?cursor={of_the_games}"), ErrorCode.INVALID_REQUEST, "cursor"
         )
 
     def test_an_unreadable_store_is_unavailable(self) -> None:
         self.store.trouble.available = False
-        self.assert_refused(self.ask("GET", f"{GAME}/operations"), ErrorCode.SERVICE_UNAVAILABLE, "does not answer")
+        self.assert_refused(self.request("GET", f"{GAME}/operations"), ErrorCode.SERVICE_UNAVAILABLE, "does not answer")
 
 
 class MetricsTest(ApiTestCase):
@@ -245,4 +246,4 @@ class MetricsTest(ApiTestCase):
         self.assert_refused((response.status, json.loads(response.body)), ErrorCode.INTERNAL_ERROR)
 
     def test_metrics_take_no_parameter(self) -> None:
-        self.assert_refused(self.ask("GET", "/metrics?name=a"), ErrorCode.INVALID_REQUEST, "'name'")
+        self.assert_refused(self.request("GET", "/metrics?name=a"), ErrorCode.INVALID_REQUEST, "'name'")

@@ -174,14 +174,14 @@ def _successes() -> list[Case]:
 def _refusals() -> list[Case]:
     """Requests that violate the document or HTTP are `invalid_request`."""
     refused: list[Case] = [
-        *(Case(name, 400, query={"x": "1"}, obeys=False) for name in (*READS[1:], *BODIES)),
-        *(Case(name, 400, body=b"{}", obeys=False) for name in ("internalHealthz", *READS)),
+        *(Case(name, 400, query={"x": "1"}, conforms=False) for name in (*READS[1:], *BODIES)),
+        *(Case(name, 400, body=b"{}", conforms=False) for name in ("internalHealthz", *READS)),
         *(
-            Case("internalListRuntimes", 400, query={name: value}, obeys=False)
+            Case("internalListRuntimes", 400, query={name: value}, conforms=False)
             for name, value in (("limit", "0"), ("limit", "1001"), ("limit", "x"), ("status", "dead"), ("cursor", "!"))
         ),
         *(
-            Case("internalListRuntimeOperations", 400, query={name: value}, obeys=False)
+            Case("internalListRuntimeOperations", 400, query={name: value}, conforms=False)
             for name, value in (
                 ("limit", "0"),
                 ("limit", "1001"),
@@ -191,18 +191,18 @@ def _refusals() -> list[Case]:
             )
         ),
         *(
-            Case(name, 400, body=body, game_id="a.b", obeys=False)
+            Case(name, 400, body=body, game_id="a.b", conforms=False)
             for name, body in {**dict.fromkeys(READS_OF_A_GAME), **BODIES}.items()
             if name != "internalStartRuntime"
         ),
         *(
-            Case(name, 400, body=body, obeys=False)
+            Case(name, 400, body=body, conforms=False)
             for name, good in BODIES.items()
             for body in (b"[]", b"{", b'{"x": 1}', b'{"image_ref": 1}', b'{"reason": "bored"}')
             if good is not None or name == "internalRestartRuntime"
         ),
-        *(Case(name, 400, body=None, obeys=False) for name, body in BODIES.items() if body is not None),
-        Case("internalCleanupRuntimeContainer", 400, body=b"{}", obeys=False),
+        *(Case(name, 400, body=None, conforms=False) for name, body in BODIES.items() if body is not None),
+        Case("internalCleanupRuntimeContainer", 400, body=b"{}", conforms=False),
     ]
     too_large = {"X-Padding": "x" * 20_000}
     unread = [
@@ -255,7 +255,7 @@ def _failures(service: Service) -> list[Case]:
             "start_config_invalid",
             game_id="a.b",
             body=IMAGE,
-            obeys=False,
+            conforms=False,
             prepare=service.start_checks_the_game_id,
         ),
         *(
@@ -319,7 +319,7 @@ class OpenApiTest(unittest.TestCase):
     def test_server_and_document_have_the_same_routes(self) -> None:
         self.assertEqual(Replay(self.document, self.service.base_url).routes, self.service.routes)
 
-    def test_every_example_obeys_its_schema(self) -> None:
+    def test_every_example_conforms_to_its_schema(self) -> None:
         for name, found in Replay(self.document, self.service.base_url).operations.items():
             parts = {"request": found.content.get("requestBody", {}), **found.content["responses"]}
             for part, content in parts.items():
@@ -342,8 +342,8 @@ class ReplayTest(unittest.TestCase):
     def replay(self) -> Replay:
         return Replay(self.document, self.service.base_url)
 
-    def assert_noticed(self, words: str, case: Case) -> None:
-        with self.assertRaisesRegex(AssertionError, words):
+    def assert_noticed(self, expected: str, case: Case) -> None:
+        with self.assertRaisesRegex(AssertionError, expected):
             self.replay().play(case)
 
     def test_a_field_too_many_or_too_few_is_noticed(self) -> None:
@@ -363,7 +363,7 @@ class ReplayTest(unittest.TestCase):
         self.assert_noticed("X-Request-Id", Case("internalGetRuntime", 200))
 
     def test_a_document_that_is_looser_or_stricter_than_the_server_is_noticed(self) -> None:
-        self.assert_noticed("allows a request", Case("internalGetRuntime", 400, "invalid_request", obeys=False))
+        self.assert_noticed("allows a request", Case("internalGetRuntime", 400, "invalid_request", conforms=False))
         self.assert_noticed("forbids the request", Case("internalGetRuntime", 200, query={"x": "1"}))
         self.assert_noticed("forbids the request", Case("internalStopRuntime", 200))
 

@@ -133,7 +133,7 @@ class SendersTest(ApiTestCase):
         self.api = self.make_api(hosts=LISTED)
 
     def status(self, method: str, path: str, body: bytes = b"", **headers: str) -> int:
-        return self.ask(method, path, body, **headers)[0]
+        return self.request(method, path, body, **headers)[0]
 
     def test_a_rebound_host_reads_and_does_nothing(self) -> None:
         for method, path in (("GET", RUNTIMES), ("POST", f"{RUNTIMES}/g1/restart"), ("GET", "/metrics"), ("GET", "/x")):

@@ -199,7 +199,7 @@ class ReadingTest(unittest.TestCase):
             except HttpError as refusal:
                 self.assertIn(refusal.status, (400, 413, 431, 501, 505))
 
-    def test_a_client_that_waits_for_100_continue_is_told_once(self) -> None:
+    def test_a_client_that_waits_for_100_continue_gets_it_once(self) -> None:
         reader = RequestReader(LIMITS)
         reader.feed(POST + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
         self.assertIsNone(reader.next())

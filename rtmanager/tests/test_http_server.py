@@ -105,19 +105,19 @@ class ServerTestCase(unittest.TestCase):
         self.addCleanup(client.close)
         return client
 
-    def ask(self, request: bytes) -> Answer:
+    def request(self, request: bytes) -> Answer:
         """Send one request on its own connection; returns the answer."""
         client = self.client()
         client.send(request)
         return client.answer()
 
-    def assert_refused(self, request: bytes, status: int, *words: str) -> None:
+    def assert_refused(self, request: bytes, status: int, *expected: str) -> None:
         client = self.client()
         client.send(request)
         answer = client.answer()
         self.assertEqual((answer.status, answer.content["error"]["code"]), (status, "invalid_request"), answer)
-        for word in words:
-            self.assertIn(word, answer.content["error"]["message"])
+        for text in expected:
+            self.assertIn(text, answer.content["error"]["message"])
         self.assertEqual(answer.headers["Content-Type"], "application/json; charset=utf-8")
         self.assertEqual(answer.headers["Connection"], "close")
         self.assertEqual(client.rest(), b"")
@@ -181,7 +181,7 @@ class RequestsTest(ServerTestCase):
             self.assertIn(b"Content-Type: text/plain; version=0.0.4\r\nContent-Length: 4\r\n", head)
             self.assertEqual(rest, body)
 
-    def test_http_1_0_ends_the_connection_unless_it_asks_otherwise(self) -> None:
+    def test_http_1_0_ends_the_connection_unless_it_requests_otherwise(self) -> None:
         client = self.client()
         client.send(b"GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
         self.assertEqual(client.answer().headers["Connection"], "keep-alive")
@@ -220,13 +220,15 @@ class RequestsTest(ServerTestCase):
             (b"http://x?c", "/", "c"),
         ):
             with self.subTest(target=target):
-                content = self.ask(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").content
+                content = self.request(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").content
                 self.assertEqual((content["path"], content["query"]), (path, query))
 
     def test_options_of_a_host_are_those_of_the_whole_server(self) -> None:
         for target, path in ((b"*", "*"), (b"http://x", "*"), (b"http://x/", "/"), (b"http://x?", "/")):
             with self.subTest(target=target):
-                self.assertEqual(self.ask(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").content["path"], path)
+                self.assertEqual(
+                    self.request(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").content["path"], path
+                )
 
     def test_an_empty_line_before_a_request_is_forgiven(self) -> None:
         client = self.client()
@@ -336,7 +338,7 @@ class BodiesTest(ServerTestCase):
         )
 
     def test_the_largest_allowed_body_is_read(self) -> None:
-        answer = self.ask(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n" + b"x" * 65536)
+        answer = self.request(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n" + b"x" * 65536)
         self.assertEqual(len(answer.content["body"]), 65536)
 
     def test_who_waits_for_100_continue_gets_it(self) -> None:
@@ -444,7 +446,7 @@ class BadHeadsTest(ServerTestCase):
 
     def test_repeated_headers_are_one_list(self) -> None:
         self.serve(lambda request: success(request.headers))
-        answer = self.ask(b"GET /a HTTP/1.1\r\nHost: x\r\nAccept: a\r\naccept:\t b \r\n\r\n")
+        answer = self.request(b"GET /a HTTP/1.1\r\nHost: x\r\nAccept: a\r\naccept:\t b \r\n\r\n")
         self.assertEqual(answer.content["accept"], "a, b")
 
 
@@ -467,11 +469,11 @@ class SlowClientsTest(ServerTestCase):
         self.assert_dripping_is_ended(post + b"Content-Length: 9999\r\n\r\n", b"x")
         self.assert_dripping_is_ended(post + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n")
 
-    def test_a_new_client_that_says_nothing_is_left(self) -> None:
+    def test_a_new_client_that_sends_nothing_is_left(self) -> None:
         self.serve(limits=STRICT)
         self.assertEqual(self.client().rest(), b"")
 
-    def test_an_idle_connection_is_ended_without_a_word(self) -> None:
+    def test_an_idle_connection_is_ended_without_an_answer(self) -> None:
         self.serve(limits=replace(LIMITS, idle_s=0.05))
         client = self.client()
         client.send(GET)
@@ -498,7 +500,7 @@ class SlowClientsTest(ServerTestCase):
             client.send(part)
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
             client.close()
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
         server.stop(1.0)
         self.assertEqual(server.connections, 0)
 
@@ -525,7 +527,7 @@ class CrowdTest(ServerTestCase):
     def test_a_new_client_takes_the_place_of_the_one_that_has_waited_longest(self) -> None:
         server = self.serve(limits=replace(LIMITS, connections=8, connections_of_a_peer=8))
         first, *others = [self.served(server, number) for number in range(8)]
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
         self.assertEqual(first.rest(), b"")
         for other in others:
             other.send(GET)
@@ -536,7 +538,7 @@ class CrowdTest(ServerTestCase):
         with self.assertLogs(self.logger, logging.WARNING) as logs:
             slow = self.half_open(server, 8)
             for _ in range(20):
-                self.assertEqual(self.ask(GET).status, 200)
+                self.assertEqual(self.request(GET).status, 200)
         self.assertEqual(slow[0].rest(), b"")
         self.assertIn("make room", logs.output[0])
 
@@ -593,7 +595,7 @@ class CrowdTest(ServerTestCase):
                 return False
         return True
 
-    def test_requests_wait_in_a_bounded_queue_and_more_are_told_so(self) -> None:
+    def test_requests_wait_in_a_bounded_queue_and_more_are_rejected(self) -> None:
         busy, go_on = threading.Semaphore(0), threading.Event()
         self.addCleanup(go_on.set)
 
@@ -611,9 +613,9 @@ class CrowdTest(ServerTestCase):
             if number < 2:
                 self.assertTrue(busy.acquire(timeout=PATIENCE_S))
         other = GET.replace(b"/a", b"/other")
-        self.wait_until(lambda: self.ask(other).status == 200 and self.ask(GET).status == 503)
+        self.wait_until(lambda: self.request(other).status == 200 and self.request(GET).status == 503)
         self.assertFalse(busy.acquire(timeout=0.05), "more requests are handled at once than allowed")
-        refused = self.ask(GET)
+        refused = self.request(GET)
         self.assertEqual((refused.status, refused.content["error"]["code"]), (503, "service_unavailable"))
         go_on.set()
         for client in clients:
@@ -630,7 +632,7 @@ class CrowdTest(ServerTestCase):
         readers = [self.client() for _ in range(5)]
         for reader in readers:
             reader.send(GET.replace(b"/a", b"/big"))
-            self.assertEqual(self.ask(GET).status, 200)
+            self.assertEqual(self.request(GET).status, 200)
         self.wait_until(lambda: server.connections <= 7)  # two readers, and those that sent a request in between
         self.assertEqual(len(readers[-1].rest_of(30_000_000)), 30_000_000)
 
@@ -679,7 +681,7 @@ class BusyClientsTest(ServerTestCase):
             client.send(GET.replace(b"/a", b"/hold") * 3)
         for _ in range(2):
             self.assertTrue(held.acquire(timeout=PATIENCE_S))
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
         self.assertFalse(held.acquire(timeout=0.05))
         go_on.set()
         for client in clients:
@@ -772,7 +774,7 @@ class FailuresTest(ServerTestCase):
             self.assertLogs(self.logger, logging.WARNING) as logs,
         ):
             self.serve()
-            self.assertEqual(self.ask(GET).status, 200)
+            self.assertEqual(self.request(GET).status, 200)
         self.assertEqual(len(logs.output), 1)
         self.assertIn("cannot accept", logs.output[0])
 
@@ -782,9 +784,9 @@ class FailuresTest(ServerTestCase):
             mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")),
             self.assertLogs(self.logger, logging.WARNING) as logs,
         ):
-            self.assertEqual(self.ask(GET).status, 503)
+            self.assertEqual(self.request(GET).status, 503)
         self.assertIn("no thread", logs.output[0])
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
 
     def test_a_defect_of_the_http_layer_ends_one_connection_only(self) -> None:
         self.serve()
@@ -796,7 +798,7 @@ class FailuresTest(ServerTestCase):
             client.send(GET)
             self.assertEqual(client.rest(), b"")
         self.assertIn("ZeroDivisionError: seventeen", logs.output[0])
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
 
 
 class ListeningTest(ServerTestCase):
@@ -814,7 +816,7 @@ class ListeningTest(ServerTestCase):
 
     def test_without_a_host_every_interface_is_served(self) -> None:
         self.serve(host="")
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
         if socket.has_dualstack_ipv6() and os.path.exists("/proc/net/if_inet6"):
             client = self.client("::1")
             client.send(GET)
@@ -823,11 +825,11 @@ class ListeningTest(ServerTestCase):
     def test_without_ipv6_ipv4_is_served(self) -> None:
         with mock.patch("socket.has_dualstack_ipv6", return_value=False):
             self.serve(host="")
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
 
     def test_a_name_is_served_on_ipv4(self) -> None:
         self.serve(host="localhost")
-        self.assertEqual(self.ask(GET).status, 200)
+        self.assertEqual(self.request(GET).status, 200)
 
     def test_the_address_is_known_once_it_is_started(self) -> None:
         with self.assertRaisesRegex(RuntimeError, "not started"):

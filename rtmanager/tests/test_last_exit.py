@@ -21,7 +21,7 @@ ENDING = (OpKind.STOP, OpKind.RESTART, OpKind.PATCH)
 CRASH = LastExit("of a crash", 139, False, World().clock.moment, "panic")
 
 
-def asked(kind: OpKind) -> Request:
+def request_of(kind: OpKind) -> Request:
     return request(kind=kind, **({"image_ref": IMAGE_2} if kind is OpKind.PATCH else {}))
 
 
@@ -63,7 +63,7 @@ class RequestedByManagerTest(LastExitTest):
             with self.subTest(kind=kind, stubborn=stubborn):
                 self.begin(FakeImage(ignores_signals=stubborn))
                 self.world.docker.logs[self.container_id] = "not read"
-                self.world.do(asked(kind))
+                self.world.do(request_of(kind))
                 now = self.world.clock()
                 expected = LastExit(
                     self.container_id, 137 if stubborn else 143, False, now, requested_by=RequestedBy.MANAGER
@@ -74,26 +74,26 @@ class RequestedByManagerTest(LastExitTest):
     def test_memory_is_never_the_cause_of_it(self) -> None:
         self.begin(FakeImage(ignores_signals=True))
         self.exit_with(oom_killed=True)  # the flag also stays from a child that ran out of memory earlier
-        self.world.do(asked(OpKind.STOP))
+        self.world.do(request_of(OpKind.STOP))
         self.assertTrue(self.world.docker.inspect(self.container_id).oom_killed)
         last_exit = self.last_exit()
         assert last_exit is not None
         self.assertEqual((last_exit.exit_code, last_exit.oom), (137, False))
 
-    def test_it_ended_when_the_runtime_says_and_never_later_than_now(self) -> None:
+    def test_it_ended_when_the_runtime_reports_and_never_later_than_now(self) -> None:
         for ahead_s in (-5, 5):
             with self.subTest(ahead_s=ahead_s):
                 self.begin()
                 finished_at = self.world.clock() + timedelta(seconds=1 + ahead_s)
                 self.world.docker.alter(self.container_id, finished_at=finished_at)
-                self.world.do(asked(OpKind.STOP))
+                self.world.do(request_of(OpKind.STOP))
                 last_exit = self.last_exit()
                 assert last_exit is not None
                 self.assertEqual(last_exit.exited_at, min(finished_at, self.world.clock()))
 
     def test_a_code_that_cannot_be_read_is_the_unknown_one(self) -> None:
         self.exit_with(exit_code=None)
-        self.world.do(asked(OpKind.STOP))
+        self.world.do(request_of(OpKind.STOP))
         last_exit = self.last_exit()
         assert last_exit is not None
         self.assertEqual(last_exit.exit_code, UNKNOWN_EXIT_CODE)
@@ -102,15 +102,15 @@ class RequestedByManagerTest(LastExitTest):
         for kind in (OpKind.START, OpKind.RESTART, OpKind.PATCH):
             with self.subTest(kind=kind):
                 self.begin()
-                self.world.do(asked(OpKind.STOP))
+                self.world.do(request_of(OpKind.STOP))
                 self.world.store.last_exits["g1"] = CRASH
                 self.world.docker.change(self.container_id, ContainerState.RUNNING)
-                self.world.do(asked(kind))
+                self.world.do(request_of(kind))
                 self.assertIs(self.ended_by(), RequestedBy.MANAGER)
 
     def test_an_operation_that_fails_after_its_stop_has_ended_the_container_all_the_same(self) -> None:
         self.world.docker.fail_launch("g1", "no address left")
-        completion = self.world.do(asked(OpKind.RESTART))
+        completion = self.world.do(request_of(OpKind.RESTART))
         self.assertIs(completion.outcome, Outcome.FAILURE)
         self.assertIs(self.ended_by(), RequestedBy.MANAGER)
 
@@ -122,7 +122,7 @@ class EndedByItselfTest(LastExitTest):
                 self.begin()
                 self.world.docker.exit(self.container_id, 139)
                 self.world.docker.logs[self.container_id] = "panic\0"
-                self.world.do(asked(kind))
+                self.world.do(request_of(kind))
                 now = self.world.clock()
                 self.assertEqual(self.last_exit(), LastExit(self.container_id, 139, False, now, "panic\\x00"))
 
@@ -131,15 +131,15 @@ class EndedByItselfTest(LastExitTest):
             with self.subTest(code=code):
                 self.begin()
                 self.world.docker.exit(self.container_id, code, oom_killed=True)
-                self.world.do(asked(OpKind.STOP))
+                self.world.do(request_of(OpKind.STOP))
                 last_exit = self.last_exit()
                 assert last_exit is not None
                 self.assertEqual((last_exit.requested_by, last_exit.oom), (RequestedBy.UNKNOWN, oom))
 
-    def test_a_log_that_cannot_be_read_says_so_and_the_stop_succeeds(self) -> None:
+    def test_a_log_that_cannot_be_read_is_replaced_by_the_reason_and_the_stop_succeeds(self) -> None:
         self.world.docker.exit(self.container_id, 139)
         self.world.runtime.raises["log_tail"] = Unavailable("docker", "away")
-        completion = self.world.do(asked(OpKind.STOP))
+        completion = self.world.do(request_of(OpKind.STOP))
         self.assertIs(completion.outcome, Outcome.SUCCESS)
         last_exit = self.last_exit()
         assert last_exit is not None
@@ -149,16 +149,16 @@ class EndedByItselfTest(LastExitTest):
         for kind in (OpKind.STOP, OpKind.START, OpKind.RESTART, OpKind.PATCH, OpKind.CLEANUP):
             with self.subTest(kind=kind):
                 self.begin()
-                self.world.do(asked(OpKind.STOP))
+                self.world.do(request_of(OpKind.STOP))
                 self.world.store.last_exits["g1"] = CRASH
-                self.world.do(asked(kind))
+                self.world.do(request_of(kind))
                 self.assertEqual(self.last_exit(), CRASH)
 
     def test_an_operation_that_is_refused_leaves_the_last_exit(self) -> None:
         self.world.store.last_exits["g1"] = CRASH
         self.world.docker.networks.clear()
         for kind in (OpKind.START, OpKind.RESTART, OpKind.CLEANUP):
-            self.world.do(asked(kind))
+            self.world.do(request_of(kind))
         self.assertEqual(self.last_exit(), CRASH)
 
 
@@ -169,7 +169,7 @@ class AgainTest(LastExitTest):
         for kind in ENDING:
             with self.subTest(kind=kind):
                 self.begin()
-                operation = self.world.claim(asked(kind))
+                operation = self.world.claim(request_of(kind))
                 self.world.docker.lose_answer("stop")
                 with self.assertRaises(Unavailable):
                     self.world.operator.run(operation)
@@ -178,8 +178,8 @@ class AgainTest(LastExitTest):
                 self.world.queue.finish(again, self.world.operator.run(again))
                 self.assertIs(self.ended_by(), RequestedBy.MANAGER)
 
-    def test_a_second_try_of_one_claim_knows_what_the_first_has_stopped(self) -> None:
-        operation = self.world.claim(asked(OpKind.STOP))
+    def test_a_second_try_of_one_claim_has_what_the_first_has_stopped(self) -> None:
+        operation = self.world.claim(request_of(OpKind.STOP))
         self.world.docker.lose_answer("stop")
         with self.assertRaises(Unavailable):
             self.world.operator.run(operation)
@@ -190,7 +190,7 @@ class AgainTest(LastExitTest):
         for kind, by in itertools.product(ENDING, (RequestedBy.UNKNOWN, RequestedBy.DOCKER)):
             with self.subTest(kind=kind, by=by):
                 self.begin()
-                again = self.put_off(asked(kind), Unavailable("docker", "connection refused", untouched=True))
+                again = self.put_off(request_of(kind), Unavailable("docker", "connection refused", untouched=True))
                 self.world.docker.exit(self.container_id, 0)
                 self.world.docker.alter(self.container_id, started_at=self.world.clock() - timedelta(seconds=1))
                 if by is RequestedBy.DOCKER:
@@ -199,7 +199,7 @@ class AgainTest(LastExitTest):
                 self.assertIs(self.ended_by(), by)
 
     def test_a_later_try_that_does_not_reach_the_runtime_leaves_the_end_to_the_first(self) -> None:
-        operation = self.put_off(asked(OpKind.STOP), Unavailable("docker", "no answer"))
+        operation = self.put_off(request_of(OpKind.STOP), Unavailable("docker", "no answer"))
         self.world.docker.exit(self.container_id, 143)
         operation = self.put_off_again(operation, Unavailable("docker", "connection refused", untouched=True))
         self.world.queue.finish(operation, self.world.operator.run(operation))
@@ -207,7 +207,9 @@ class AgainTest(LastExitTest):
 
     def test_a_temporary_answer_to_a_stop_may_follow_its_signal(self) -> None:
         code = ErrorCode.CONTAINER_START_FAILED
-        again = self.put_off(asked(OpKind.STOP), TemporaryAnswer("docker", "no exit event", answer="stop", code=code))
+        again = self.put_off(
+            request_of(OpKind.STOP), TemporaryAnswer("docker", "no exit event", answer="stop", code=code)
+        )
         self.world.docker.exit(self.container_id, 143)
         self.world.queue.finish(again, self.world.operator.run(again))
         self.assertIs(self.ended_by(), RequestedBy.MANAGER)
@@ -225,8 +227,8 @@ class AgainTest(LastExitTest):
         [again] = self.world.queue.claim(1)
         return again
 
-    def test_a_restart_that_cannot_go_on_says_what_the_earlier_try_has_stopped(self) -> None:
-        operation = self.world.claim(asked(OpKind.RESTART))
+    def test_a_restart_that_cannot_go_on_reports_what_the_earlier_try_has_stopped(self) -> None:
+        operation = self.world.claim(request_of(OpKind.RESTART))
         self.world.docker.lose_answer("stop")
         with self.assertRaises(Unavailable):
             self.world.operator.run(operation)
@@ -248,23 +250,23 @@ class UnreadableTest(LastExitTest):
                 self.begin()
                 self.world.store.last_exits["g1"] = CRASH
                 self.world.docker.refuse("inspect", meant)
-                completion = self.world.do(asked(OpKind.STOP))
+                completion = self.world.do(request_of(OpKind.STOP))
                 self.assertEqual((completion.outcome, self.world.known().status), (Outcome.SUCCESS, Status.STOPPED))
                 self.assertEqual(self.last_exit(), CRASH)
-                self.assertIn("how the stopped container ended cannot be read", self.world.heard.messages)
+                self.assertIn("how the stopped container ended cannot be read", self.world.captured.messages)
 
     def test_an_inspect_without_an_answer_is_no_reason_to_stop_again(self) -> None:
         self.world.runtime.raises["inspect"] = Unavailable("docker", "away")
-        completion = self.world.do(asked(OpKind.STOP))
+        completion = self.world.do(request_of(OpKind.STOP))
         self.assertEqual((completion.outcome, self.last_exit()), (Outcome.SUCCESS, None))
 
     def test_a_container_that_is_gone_by_then_leaves_no_last_exit(self) -> None:
         self.world.runtime.raises["inspect"] = ContainerNotFound("gone")
-        completion = self.world.do(asked(OpKind.STOP))
+        completion = self.world.do(request_of(OpKind.STOP))
         self.assertEqual((completion.outcome, self.world.known().status), (Outcome.SUCCESS, Status.STOPPED))
         self.assertIsNone(self.last_exit())
 
     def test_a_container_that_somebody_starts_at_once_has_not_ended(self) -> None:
         self.exit_with(state=ContainerState.RUNNING)
-        self.world.do(asked(OpKind.STOP))
+        self.world.do(request_of(OpKind.STOP))
         self.assertIsNone(self.last_exit())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from unittest import mock
 
 from rtmanager.adapters.lobby import WAITING, LobbyDiagnostics
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
@@ -48,7 +48,7 @@ class Lobby:
         self._thread.join(PATIENCE_S)
 
 
-def say(text: bytes) -> Callable[[socket.socket, threading.Event], None]:
+def reply(text: bytes) -> Callable[[socket.socket, threading.Event], None]:
     return lambda client, over: client.sendall(text)
 
 
@@ -64,7 +64,7 @@ def trickle(client: socket.socket, over: threading.Event) -> None:
 
 class LobbyTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.heard = Heard()
+        self.captured = LogCapture()
 
     def serve(self, answer: Callable[[socket.socket, threading.Event], None]) -> Lobby:
         lobby = Lobby(answer)
@@ -72,25 +72,25 @@ class LobbyTest(unittest.TestCase):
         return lobby
 
     def diagnostics(self, url: str, timeout_s: float = PATIENCE_S) -> LobbyDiagnostics:
-        made = LobbyDiagnostics(url, timeout_s, self.heard.logger)
+        made = LobbyDiagnostics(url, timeout_s, self.captured.logger)
         made.start()
         return made
 
     def answers(self) -> list[str]:
-        return [vars(r)["lobby"] for r in self.heard.records if r.getMessage() == "lobby answered"]
+        return [vars(r)["lobby"] for r in self.captured.records if r.getMessage() == "lobby answered"]
 
-    def ask(self, url: str, timeout_s: float = PATIENCE_S) -> str:
+    def query(self, url: str, timeout_s: float = PATIENCE_S) -> str:
         lobby = self.diagnostics(url, timeout_s)
         self.addCleanup(lobby.close)
         lobby.query("g1")
         wait_until(lambda: bool(self.answers()))
         return self.answers()[0]
 
-    def test_the_game_is_asked_about_and_the_answer_is_in_the_log(self) -> None:
-        lobby = self.serve(say(OK))
-        self.assertEqual(self.ask(lobby.url), "200")
+    def test_the_game_is_queried_and_the_answer_is_in_the_log(self) -> None:
+        lobby = self.serve(reply(OK))
+        self.assertEqual(self.query(lobby.url), "200")
         self.assertEqual(lobby.requests, ["GET /api/v1/internal/games/g1 HTTP/1.1"])
-        (logged,) = self.heard.records
+        (logged,) = self.captured.records
         self.assertEqual((vars(logged)["asked_about"], logged.levelno), ("g1", logging.DEBUG))
 
     def test_any_answer_is_only_logged(self) -> None:
@@ -101,30 +101,30 @@ class LobbyTest(unittest.TestCase):
             (b"", "no answer"),
         ):
             with self.subTest(answer):
-                self.heard.records.clear()
-                self.assertTrue(self.ask(self.serve(say(answer)).url).startswith(expected))
+                self.captured.records.clear()
+                self.assertTrue(self.query(self.serve(reply(answer)).url).startswith(expected))
 
     def test_a_lobby_that_is_not_there_is_only_logged(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as gone:
             port = gone.getsockname()[1]
-        self.assertTrue(self.ask(f"http://127.0.0.1:{port}").startswith("no answer"))
+        self.assertTrue(self.query(f"http://127.0.0.1:{port}").startswith("no answer"))
 
     def test_a_silent_lobby_is_given_up_after_the_timeout(self) -> None:
-        self.assertTrue(self.ask(self.serve(silence).url, 0.02).startswith("no answer"))
+        self.assertTrue(self.query(self.serve(silence).url, 0.02).startswith("no answer"))
 
-    def test_no_proxy_of_the_environment_is_asked(self) -> None:
-        lobby = self.serve(say(OK))
+    def test_no_proxy_of_the_environment_is_used(self) -> None:
+        lobby = self.serve(reply(OK))
         with mock.patch.dict(os.environ, {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}):
-            self.assertEqual(self.ask(lobby.url), "200")
+            self.assertEqual(self.query(lobby.url), "200")
 
-    def test_asking_a_slow_lobby_returns_at_once_and_drops_what_is_too_much(self) -> None:
+    def test_querying_a_slow_lobby_returns_at_once_and_drops_what_is_too_much(self) -> None:
         server = self.serve(silence)
         lobby = self.diagnostics(server.url)
         lobby.query("g0")
         wait_until(lambda: len(server.requests) == 1)
         for n in range(WAITING + 3):
             lobby.query(f"g{n}")
-        self.assertEqual(self.heard.messages, ["lobby is slow, question dropped"] * 3)
+        self.assertEqual(self.captured.messages, ["lobby is slow, question dropped"] * 3)
         server.over.set()
         lobby.close()
 

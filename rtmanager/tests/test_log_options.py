@@ -32,7 +32,7 @@ class FaultTest(unittest.TestCase):
                 self.assertEqual(fault(driver, read(text)), "")
 
     def test_what_docker_refuses_to_start_is_named(self) -> None:
-        for driver, text, words in (
+        for driver, text, expected in (
             ("json-file", "max-size=10q", "max-size=10q"),
             ("json-file", "max-size=-1", "max-size=-1"),
             ("json-file", "max-size=0", "max-size=0"),
@@ -48,7 +48,7 @@ class FaultTest(unittest.TestCase):
             ("local", "compress=maybe", "compress=maybe"),
         ):
             with self.subTest(driver, options=text):
-                self.assertIn(words, fault(driver, read(text)))
+                self.assertIn(expected, fault(driver, read(text)))
 
     def test_only_files_without_a_size_grow_without_a_limit(self) -> None:
         self.assertTrue(unbounded("json-file", {"max-file": "3"}))

@@ -81,7 +81,7 @@ class LineWriterTest(unittest.TestCase):
         for name in range(8):
             self.assertEqual([number for who, number in found if who == name], list(range(500)))
 
-    def test_what_does_not_fit_is_dropped_and_told_of_where_it_is_missing(self) -> None:
+    def test_what_does_not_fit_is_dropped_and_reported_where_it_is_missing(self) -> None:
         sink = GatedSink()
         writer = self.writer(sink, most_bytes=500)
         writer.put(b"first\n")
@@ -95,7 +95,7 @@ class LineWriterTest(unittest.TestCase):
         self.flush(writer)
         self.assertEqual(sink.written, b"first\n0\n1\n2\n3\n4\n5\nlost 14\nlater\n")
 
-    def test_a_reader_that_is_gone_costs_lines_and_is_told_of_when_there_is_one_again(self) -> None:
+    def test_a_reader_that_is_gone_costs_lines_and_is_reported_when_there_is_one_again(self) -> None:
         sink = ScriptedSink(0, 0, 0)
         writer = self.writer(sink)
         for line in (b"one\n", b"two\n", b"three\n"):
@@ -118,7 +118,7 @@ class LineWriterTest(unittest.TestCase):
         self.flush(writer)
         self.assertEqual(sink.written, b"tor\nlost 1\nwhole\n")
 
-    def test_the_line_about_the_lost_ones_is_told_again_when_it_was_lost_itself(self) -> None:
+    def test_the_line_about_the_lost_ones_is_reported_again_when_it_was_lost_itself(self) -> None:
         sink = ScriptedSink(0, 4, 0)
         writer = self.writer(sink)
         for line in (b"one\n", b"two\n", b"three\n", b"four\n"):

@@ -61,7 +61,7 @@ class LogsTest(LogsTestCase):
             self.logger.log(level, "x")
         self.assertEqual([line["level"] for line in self.lines()], ["debug", "info", "warn", "error", "error"])
 
-    def test_a_logger_says_nothing_below_its_level(self) -> None:
+    def test_a_logger_emits_nothing_below_its_level(self) -> None:
         for level, expected in (("debug", 4), ("info", 3), ("warn", 2), ("error", 1)):
             stream = io.StringIO()
             logger = make_logger(level=level, style="json", service="rtm", stream=stream)
@@ -77,7 +77,7 @@ class LogsTest(LogsTestCase):
         self.assertIn("Terminal", one["path"])
         self.assertNotIn("game_id", two)
 
-    def test_within_a_block_every_line_says_what_it_is_about(self) -> None:
+    def test_within_a_block_every_line_has_what_it_is_about(self) -> None:
         with about(game_id="g1", operation_id=7):
             self.logger.info("one")
             with about(operation_id=8, op_source="gm_rest"):
@@ -124,7 +124,7 @@ class LogsTest(LogsTestCase):
         logger.info("x")
         self.assertEqual(json.loads(written(logger, self.stream))["message"], "x")
 
-    def test_text_and_json_can_be_asked_for_anywhere(self) -> None:
+    def test_text_and_json_can_be_requested_anywhere(self) -> None:
         terminal = Terminal()
         logger = make_logger(level="info", style="json", service="rtm", stream=terminal)
         logger.info("x")
@@ -241,7 +241,7 @@ class HostileTest(LogsTestCase):
         self.assertEqual(found[1]["field"], "lone \ufffd surrogate")
         self.assertEqual(found[6]["field"], "é✓🙂")
 
-    def test_every_part_is_cut_and_says_how_long_it_was(self) -> None:
+    def test_every_part_is_cut_and_has_its_former_length(self) -> None:
         for character in ("a", "\x00", '"', "🙂", "\u2028", "\ud800"):
             text = character * 300_000
             try:
@@ -272,7 +272,7 @@ class HostileTest(LogsTestCase):
         self.assertIn("lines are left out", trace)
         self.assertTrue(trace.endswith("RuntimeError: the last"))
 
-    def test_an_exception_whose_text_raises_is_told_by_its_type(self) -> None:
+    def test_an_exception_whose_text_raises_is_reported_by_its_type(self) -> None:
         class Odd(Exception):
             def __str__(self) -> str:
                 raise RuntimeError

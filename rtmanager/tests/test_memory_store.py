@@ -233,7 +233,7 @@ class TroubleTest(unittest.TestCase):
 
     def test_a_store_that_is_away_answers_nothing_and_changes_nothing(self) -> None:
         self.store.trouble.available = False
-        for ask in (
+        for call in (
             lambda: self.store.records.get("g1"),
             lambda: self.queue.submit(request()),
             lambda: self.queue.claim(1),
@@ -241,7 +241,7 @@ class TroubleTest(unittest.TestCase):
             lambda: self.store.outbox.lease().__enter__(),
         ):
             with self.assertRaises(Unavailable) as caught:
-                ask()
+                call()
             self.assertEqual(caught.exception.dependency, "postgres")
         self.store.trouble.available = True
         self.assertEqual(list(self.queue.claim(1)), [])
@@ -286,7 +286,7 @@ class TroubleTest(unittest.TestCase):
             frozen.accept([job(Stream.START_JOBS, 1)])
         self.assertEqual(list(self.queue.claim(9)), [])
 
-    def test_endings_are_refused_as_often_as_asked(self) -> None:
+    def test_endings_are_refused_as_often_as_requested(self) -> None:
         self.queue.submit(request("g1"))
         (operation,) = self.queue.claim(1)
         self.store.refuse_endings(1)

@@ -108,8 +108,8 @@ class MetricsTest(unittest.TestCase):
             ("taken has the labels", lambda: gauge.replace({("g1", "g2"): 1})),
             ("taken_total has the labels", lambda: counter.inc("g1", "g2")),
         )
-        for words, defect in defects:
-            with self.subTest(words=words), self.assertRaisesRegex(ValueError, words):
+        for expected, defect in defects:
+            with self.subTest(expected=expected), self.assertRaisesRegex(ValueError, expected):
                 defect()
         self.assertEqual(self.metrics.render().count("# TYPE"), 2)
 

@@ -21,7 +21,7 @@ from rtmanager.ports.runtime import (
     PullPolicy,
 )
 from rtmanager.tests.answers_contract import SPEC
-from rtmanager.tests.making import IMAGE, NETWORK, Heard, request
+from rtmanager.tests.making import IMAGE, NETWORK, LogCapture, request
 from rtmanager.tests.watching import WatchedWorld
 
 DEPLOYMENT = "deployment-1"
@@ -33,10 +33,10 @@ class Guarded:
     def __init__(self) -> None:
         self.world = WatchedWorld()
         self.docker = self.world.docker
-        self.heard = Heard()
-        self.one = OneDaemon(self.world.store.daemons, NETWORK, self.heard.logger)
+        self.captured = LogCapture()
+        self.one = OneDaemon(self.world.store.daemons, NETWORK, self.captured.logger)
         self.one.establish(self.docker)
-        self.runtime = GuardedRuntime(self.docker, self.one, self.heard.logger)
+        self.runtime = GuardedRuntime(self.docker, self.one, self.captured.logger)
         self.world.runtime.inner = self.runtime  # type: ignore[assignment]  # the same port
 
 
@@ -44,10 +44,10 @@ class EstablishTest(unittest.TestCase):
     def setUp(self) -> None:
         self.store = MemoryStore(ManualClock())
         self.docker = FakeRuntime([NETWORK])
-        self.heard = Heard()
+        self.captured = LogCapture()
 
     def establish(self) -> OneDaemon:
-        one = OneDaemon(self.store.daemons, NETWORK, self.heard.logger)
+        one = OneDaemon(self.store.daemons, NETWORK, self.captured.logger)
         one.establish(self.docker)
         return one
 
@@ -86,7 +86,7 @@ class EstablishTest(unittest.TestCase):
     def test_instances_that_start_together_agree(self) -> None:
         self.establish()
         known = self.store.daemon
-        one = OneDaemon(self.store.daemons, NETWORK, self.heard.logger)
+        one = OneDaemon(self.store.daemons, NETWORK, self.captured.logger)
         self.docker.exchange("daemon-2")
         assert known is not None
         self.assertEqual(self.store.daemons.record(one.identity(self.docker)), known)
@@ -181,7 +181,7 @@ class ExchangedTest(unittest.TestCase):
         with self.assertRaises(ImageUnavailable):
             _image_of(pull)
 
-    def test_once_it_is_known_nothing_but_its_identity_is_asked(self) -> None:
+    def test_once_it_is_known_nothing_but_its_identity_is_queried(self) -> None:
         self.exchange()
         with self.assertRaises(OtherDaemon):
             self.runtime.list_games()
@@ -203,7 +203,7 @@ class ExchangedTest(unittest.TestCase):
         for _ in range(3):
             self.runtime.list_games()
         self.assertFalse(self.guarded.one.is_frozen)
-        lines = [line for line in self.guarded.heard.messages if "daemon" in line]
+        lines = [line for line in self.guarded.captured.messages if "daemon" in line]
         self.assertEqual(
             lines,
             ["daemon recorded", "another daemon answers, passes are frozen", "the daemon on record answers again"],
@@ -242,7 +242,7 @@ class ExchangedBehindProxyTest(ExchangedTest):
         self.docker.lose_answer("remove")
         with self.assertRaises(OtherDaemon):
             self.runtime.create_next(SPEC)
-        self.assertIn("a container that was not started is left", self.guarded.heard.messages)
+        self.assertIn("a container that was not started is left", self.guarded.captured.messages)
 
 
 class NetworkGoneTest(unittest.TestCase):
@@ -253,7 +253,7 @@ class NetworkGoneTest(unittest.TestCase):
         self.guarded.world.bring(Status.RUNNING)
         self.guarded.docker.networks.clear()
 
-    def test_a_start_is_told_that_the_network_is_missing(self) -> None:
+    def test_a_start_fails_with_the_error_that_the_network_is_missing(self) -> None:
         completion = self.guarded.world.do(request("g2", OpKind.START))
         self.assertIs(completion.error_code, ErrorCode.START_CONFIG_INVALID)
 
@@ -270,13 +270,13 @@ class ConfirmingLaunchesTest(unittest.TestCase):
         self.docker = self.guarded.docker
 
     def test_a_launch_confirms_the_network_each_time_and_the_daemons_id_after_a_new_connection(self) -> None:
-        asked = []
+        calls = []
         for game_id, dialled in (("g1", 0), ("g2", 0), ("g3", 1)):
             self.docker.connections += dialled
             self.guarded.world.bring(None)  # clears the recorded calls
             self.guarded.world.do(request(game_id, OpKind.START))
-            asked.append((len(self.docker.called("identify")), len(self.docker.called("network_ids"))))
-        self.assertEqual(asked, [(1, 0), (0, 1), (1, 0)])
+            calls.append((len(self.docker.called("identify")), len(self.docker.called("network_ids"))))
+        self.assertEqual(calls, [(1, 0), (0, 1), (1, 0)])
 
     def test_a_daemon_exchanged_between_create_and_start_gets_no_game(self) -> None:
         world = self.guarded.world
@@ -352,7 +352,7 @@ class OtherDeploymentTest(unittest.TestCase):
             self.runtime.remove(view.container_id)
         self.assertEqual(len(self.docker.containers), 1)
 
-    def test_what_a_list_has_told_of_is_not_inspected_before_a_stop(self) -> None:
+    def test_what_a_list_has_shown_is_not_inspected_before_a_stop(self) -> None:
         self.world.bring(Status.RUNNING)
         self.world.reconcile()
         self.docker.calls.clear()

@@ -182,7 +182,7 @@ class SecondTryTest(WorldTestCase):
         self.assertEqual(self.end(again).outcome, Outcome.SUCCESS)
         self.assert_consistent()
 
-    def test_a_restart_that_stopped_its_container_and_cannot_go_on_says_stopped(self) -> None:
+    def test_a_restart_that_stopped_its_container_and_cannot_go_on_reports_stopped(self) -> None:
         self.world.bring(Status.RUNNING)
         again = self.first_try(OpKind.RESTART, "stop")
         self.world.docker.present.clear()

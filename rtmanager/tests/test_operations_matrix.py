@@ -70,7 +70,7 @@ MATRIX = (
 )
 
 
-def asked(case: Case) -> Request:
+def request_of(case: Case) -> Request:
     return request("g1", case.kind, **({"image_ref": IMAGE_2} if case.kind is OpKind.PATCH else {}))
 
 
@@ -80,13 +80,13 @@ class MatrixTest(WorldTestCase):
         every = {(kind, status) for kind in kinds for status in (None, *Status)}
         self.assertEqual({(case.kind, case.before) for case in MATRIX}, every)
 
-    def test_every_operation_ends_as_the_contract_says_in_every_status(self) -> None:
+    def test_every_operation_ends_as_the_contract_requires_in_every_status(self) -> None:
         for case in MATRIX:
             with self.subTest(kind=case.kind, before=case.before):
                 self.world = World()
                 self.world.bring(case.before)
                 before, containers = self.world.record(), self.world.docker.containers
-                completion = self.world.do(asked(case))
+                completion = self.world.do(request_of(case))
                 self.assertEqual(completion.error_code, case.code)
                 self.assertIs(completion.outcome, Outcome.FAILURE if case.failed else Outcome.SUCCESS)
                 self.assertEqual(bool(completion.error_message), case.code is not None)
@@ -107,7 +107,7 @@ class MatrixTest(WorldTestCase):
             with self.subTest(kind=case.kind, before=case.before):
                 self.world = World()
                 self.world.bring(case.before)
-                self.world.do(asked(case))
+                self.world.do(request_of(case))
                 expected = 0 if case.after in (None, Status.REMOVED) else 1
                 self.assertEqual(len(self.world.docker.containers), expected)
 
@@ -116,7 +116,7 @@ class MatrixTest(WorldTestCase):
             with self.subTest(kind=case.kind, before=case.before):
                 self.world = World()
                 self.world.bring(case.before)
-                self.world.do(asked(case))
+                self.world.do(request_of(case))
                 for row in self.world.store.log:
                     self.assertEqual((row.game_id, row.source, row.source_ref), ("g1", OpSource.GM_REST, "req-1"))
                     self.assertLessEqual(row.started_at, row.finished_at)
@@ -125,7 +125,7 @@ class MatrixTest(WorldTestCase):
 
 
 class StartTest(WorldTestCase):
-    def test_a_start_asks_for_the_container_of_the_contract(self) -> None:
+    def test_a_start_requests_the_container_of_the_contract(self) -> None:
         self.world.docker.present[IMAGE] = FakeImage(labels={"com.galaxy.memory": "128m"})
         self.world.do(request())
         ((_, launched),) = self.world.docker.called("launch")
@@ -137,7 +137,7 @@ class StartTest(WorldTestCase):
         mount = "/var/lib/galaxy-game"
         self.assertEqual(spec.environment, {"GAME_STATE_PATH": mount, "STORAGE_PATH": mount})
 
-    def test_the_record_says_all_about_the_new_container(self) -> None:
+    def test_the_record_has_all_about_the_new_container(self) -> None:
         self.world.do(request())
         (container,) = self.world.docker.containers
         record = self.world.known()
@@ -169,14 +169,14 @@ class StartTest(WorldTestCase):
         self.assertIn(IMAGE, completion.error_message)
         self.assertEqual(self.world.docker.called("stop"), [])
 
-    def test_a_replay_asks_nobody(self) -> None:
+    def test_a_replay_queries_nobody(self) -> None:
         self.world.bring(Status.RUNNING)
         self.world.do(request())
-        self.assertEqual((self.world.docker.calls, self.world.asked), ([], []))
+        self.assertEqual((self.world.docker.calls, self.world.lobby_queries), ([], []))
 
-    def test_the_lobby_is_asked_once_for_a_start_that_does_something(self) -> None:
+    def test_the_lobby_is_queried_once_for_a_start_that_does_something(self) -> None:
         self.world.do(request())
-        self.assertEqual(self.world.asked, ["g1"])
+        self.assertEqual(self.world.lobby_queries, ["g1"])
 
     def test_the_health_event_names_image_and_container(self) -> None:
         self.world.do(request())
@@ -184,11 +184,11 @@ class StartTest(WorldTestCase):
         self.assertEqual(json.loads(message.fields["details"]), {"image_ref": IMAGE})
         self.assertEqual(message.fields["container_id"], self.world.known().current_container_id)
 
-    def test_a_limit_that_cannot_be_read_is_said_and_does_not_keep_the_game_from_running(self) -> None:
+    def test_a_limit_that_cannot_be_read_is_logged_and_does_not_keep_the_game_from_running(self) -> None:
         self.world.docker.present[IMAGE] = FakeImage(labels={"com.galaxy.memory": "9" * 400})
         completion = self.world.do(request())
         self.assertIsNone(completion.error_code)
-        self.assertIn("limits in the labels of an image cannot be read", self.world.heard.messages)
+        self.assertIn("limits in the labels of an image cannot be read", self.world.captured.messages)
 
     def test_what_an_earlier_try_left_dead_is_removed(self) -> None:
         for state in (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD):
@@ -217,7 +217,7 @@ class StartTest(WorldTestCase):
 class StartFailureTest(WorldTestCase):
     """Each reason for a failed start gives one answer, one row, one intent and no container."""
 
-    def test_a_name_that_changes_hands_again_and_again_is_said_with_the_last_words(self) -> None:
+    def test_a_name_that_changes_hands_again_and_again_is_reported_with_the_last_answer(self) -> None:
         taken = NameTaken("the name is in use by container p1")
         with mock.patch.object(self.world.docker, "launch", side_effect=taken):
             self.assert_failed(ErrorCode.CONTAINER_START_FAILED, "stays taken", "in use by container p1")
@@ -329,7 +329,7 @@ class ResultTest(WorldTestCase):
         self.assertEqual((result["outcome"], result["error_code"]), ("success", "replay_no_op"))
         self.assertEqual(result["container_id"], self.world.known().current_container_id)
 
-    def test_a_stop_of_a_game_that_nobody_knows_is_a_failure_without_intent(self) -> None:
+    def test_a_stop_of_an_unknown_game_is_a_failure_without_intent(self) -> None:
         self.world.do(job_request(kind=OpKind.STOP, reason="finished"))
         self.assertEqual(self.world.results(), [("failure", "not_found")])
         self.assertEqual(self.world.sent(Stream.NOTIFICATION_INTENTS), [])
@@ -343,7 +343,7 @@ class ResultTest(WorldTestCase):
         self.assertEqual(self.world.docker.calls, [])
         self.assert_consistent()
 
-    def test_a_bad_image_in_a_job_is_told_to_an_administrator(self) -> None:
+    def test_a_bad_image_in_a_job_is_reported_to_an_administrator(self) -> None:
         self.world.do(job_request(problem=(ErrorCode.START_CONFIG_INVALID, "bad"), image_ref="NOT GOOD"))
         (intent,) = self.world.sent(Stream.NOTIFICATION_INTENTS)
         self.assertEqual(intent.fields["notification_type"], "runtime.start_config_invalid")
@@ -387,7 +387,7 @@ class CleanupTest(WorldTestCase):
         self.assertIs(self.world.known().status, Status.STOPPED)
         self.assertEqual(len(self.world.running()), 1)
 
-    def test_the_row_of_the_retention_says_who_it_was(self) -> None:
+    def test_the_row_of_the_retention_names_its_source(self) -> None:
         self.world.bring(Status.STOPPED)
         self.world.do(request(kind=OpKind.CLEANUP, source=OpSource.AUTO_TTL))
         self.assertIs(self.world.store.log[0].source, OpSource.AUTO_TTL)
@@ -675,7 +675,7 @@ class LostDirectoryTest(WorldTestCase):
         self.assertEqual(completion.error_message, row.error_message or "")
         return completion.error_message
 
-    def test_a_start_restart_or_patch_says_so_in_its_row_and_succeeds(self) -> None:
+    def test_a_start_restart_or_patch_has_it_in_its_row_and_succeeds(self) -> None:
         cases = (
             (OpKind.START, Status.STOPPED),
             (OpKind.START, Status.REMOVED),
@@ -694,7 +694,7 @@ class LostDirectoryTest(WorldTestCase):
                 self.assertIs(self.world.known().status, Status.RUNNING)
                 self.assertEqual(self.world.lost_directories, 1)
                 lost = "state directory of a game that ran before is missing"
-                self.assertEqual(self.world.heard.messages.count(lost), 1)
+                self.assertEqual(self.world.captured.messages.count(lost), 1)
 
     def test_events_and_results_are_as_without_it(self) -> None:
         self.world.bring(Status.STOPPED)
@@ -704,7 +704,7 @@ class LostDirectoryTest(WorldTestCase):
         [result] = self.world.sent(Stream.JOB_RESULTS)
         self.assertEqual((result.fields["outcome"], result.fields["error_message"]), ("success", ""))
 
-    def test_a_failure_says_both(self) -> None:
+    def test_a_failure_names_both(self) -> None:
         self.world.bring(Status.STOPPED)
         self.world.docker.fail_launch("g1", "exec: not found")
         self.assertRegex(self.do(request()), "exec: not found.*; state directory .* is missing")
@@ -725,7 +725,7 @@ class LostDirectoryTest(WorldTestCase):
         self.assertEqual(self.do(request()), "")
         self.assertEqual(self.world.lost_directories, 0)
 
-    def test_a_stop_and_a_replay_say_nothing_of_it(self) -> None:
+    def test_a_stop_and_a_replay_have_nothing_of_it(self) -> None:
         self.world.bring(Status.RUNNING)
         self.assertNotIn("missing", self.do(request()))
         self.assertNotIn("missing", self.do(request(kind=OpKind.STOP)))

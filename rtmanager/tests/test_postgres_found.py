@@ -29,7 +29,7 @@ class SettingsTest(unittest.TestCase):
     def settings(self, dsn: str) -> dict[str, str]:
         return dict(session_settings(to_conninfo(dsn, statement_timeout_ms=5000)))
 
-    def test_a_session_is_set_to_what_the_options_say_and_the_code_relies_on(self) -> None:
+    def test_a_session_is_set_to_what_the_options_give_and_the_code_relies_on(self) -> None:
         found = self.settings("postgres://h/g?options=-c%20work_mem%3D7MB%20--geqo%3Doff%20-cTimeZone%3DAsia/Tokyo")
         self.assertEqual((found["work_mem"], found["geqo"], found["search_path"]), ("7MB", "off", "rtmanager"))
         self.assertEqual((found["statement_timeout"], found["plan_cache_mode"]), ("5000", "force_generic_plan"))
@@ -178,7 +178,7 @@ B\t98\tErrorResponse\t S "FATAL" V "FATAL" C "57P03" M "das Datenbanksystem star
 
 
 class RefusalsTest(unittest.TestCase):
-    def test_the_code_is_read_whatever_the_language_and_the_words(self) -> None:
+    def test_the_code_is_read_whatever_the_language_and_the_text(self) -> None:
         self.assertEqual(refusals._ERROR.findall(TRACED), ["57P03"])
 
     def test_every_remedy_is_one_line(self) -> None:
@@ -186,14 +186,14 @@ class RefusalsTest(unittest.TestCase):
             self.assertEqual((len(code), remedy.splitlines()), (5, [remedy]))
 
     def test_a_demand_of_the_dsn_that_the_server_does_not_meet_has_its_remedy(self) -> None:
-        asks_for_a_password = b"R\0\0\0\x08\0\0\0\x03"
+        password_request = b"R\0\0\0\x08\0\0\0\x03"
         for demand, remedy in (
             ("", "asks for a password"),
             ("password=p require_auth=gss", "require_auth"),
             ("password=p channel_binding=require", "channel_binding"),
         ):
             with self.subTest(demand), socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-                pool.submit(_answer_once, server, asks_for_a_password)
+                pool.submit(_answer_once, server, password_request)
                 where = f"host=127.0.0.1 port={server.getsockname()[1]} user=u dbname=g sslmode=disable"
                 found = refusals.why_refused(f"{where} gssencmode=disable passfile=/nowhere {demand}", 5.0)
                 self.assertIn(remedy, found.remedy)
@@ -217,7 +217,7 @@ class RefusalsTest(unittest.TestCase):
         self.assertEqual(found.sqlstate, "")
         self.assertIn("is it running", found.remedy)
 
-    def test_a_host_that_nobody_knows_is_no_defect(self) -> None:
+    def test_an_unknown_host_is_no_defect(self) -> None:
         found = refusals.why_refused("host=nowhere.invalid dbname=g user=u", 2.0)
         self.assertEqual(found.sqlstate, "")
         self.assertIn("resolver", found.remedy)

@@ -62,7 +62,7 @@ class VantageTest(unittest.TestCase):
         self.assertEqual([vantage() for _ in range(3)], [ProbeBy.CONTAINER_IP] * 3)
         self.assertEqual(self.docker.inspect.call_count, 2)
 
-    def test_what_was_configured_is_done_and_docker_not_asked(self) -> None:
+    def test_what_was_configured_is_done_and_docker_not_queried(self) -> None:
         self.assertIs(self.by("endpoint"), ProbeBy.ENDPOINT)
         self.assertIs(self.by("container_ip"), ProbeBy.CONTAINER_IP)
         self.assertEqual(self.docker.called("inspect"), [])

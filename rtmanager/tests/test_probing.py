@@ -73,9 +73,9 @@ class Engine:
         while not self._over.is_set():
             self._ready.select(DRIP_S)
             self._accept()
-            self._hear_all()
+            self._receive_all()
             if self._drips:
-                for client in [client for client, heard in self._open.items() if heard]:
+                for client in [client for client, received in self._open.items() if received]:
                     self._send(client, b"x")
         for client in list(self._open):
             self._leave(client)
@@ -89,31 +89,31 @@ class Engine:
             return
         client.setblocking(False)
         # A connection that was closed before must not count beside the new one.
-        self._hear_all()
+        self._receive_all()
         self._open[client] = b""
         self._ready.register(client, selectors.EVENT_READ)
         self.accepted += 1
         self.most_open = max(self.most_open, self.open)
 
-    def _hear_all(self) -> None:
+    def _receive_all(self) -> None:
         for key, _ in self._ready.select(0):
             client = key.fileobj
             if client is not self._listener and isinstance(client, socket.socket):
                 # Read to the end: the close may follow an unread request.
                 while client in self._open:
                     try:
-                        heard = client.recv(65536)
+                        received = client.recv(65536)
                     except BlockingIOError:
                         break
                     except ConnectionError:
-                        heard = b""
-                    if heard:
-                        self._hear(client, heard)
+                        received = b""
+                    if received:
+                        self._receive(client, received)
                     else:
                         self._leave(client)
 
-    def _hear(self, client: socket.socket, heard: bytes) -> None:
-        self._open[client] += heard
+    def _receive(self, client: socket.socket, received: bytes) -> None:
+        self._open[client] += received
         if not self._open[client].endswith(b"\r\n\r\n"):
             return
         self.requests.append(self._open[client])
@@ -207,7 +207,7 @@ class AnswerTest(ProbingTest):
         self.assertIn("Connection: close", headers)
         self.assertTrue(any(header.startswith("User-Agent: ") for header in headers))
 
-    def test_any_other_status_is_a_failure_that_says_which(self) -> None:
+    def test_any_other_status_is_a_failure_that_names_it(self) -> None:
         for status in (204, 404, 503):
             with self.subTest(status):
                 answer = self.answer_of(self.engine(f"HTTP/1.1 {status} So\r\n\r\n".encode()).target())
@@ -230,16 +230,16 @@ class AnswerTest(ProbingTest):
             with self.subTest(head):
                 self.assertEqual(self.answer_of(self.engine(head).target()), EngineAnswer(200, ""))
 
-    def test_what_is_not_http_is_said_at_once(self) -> None:
-        for said in (
+    def test_what_is_not_http_is_reported_at_once(self) -> None:
+        for reply in (
             b"SSH-2.0-x",
             b"HTTP/2 200\r\n\r\n",
             b"HTTP/1.1 two hundred\r\n\r\n",
             b"HTTP/1.1 2000 OK\r\n",
             b"\n",
         ):
-            with self.subTest(said):
-                self.assertEqual(self.answer_of(self.engine(said).target()), EngineAnswer(None, "not an HTTP answer"))
+            with self.subTest(reply):
+                self.assertEqual(self.answer_of(self.engine(reply).target()), EngineAnswer(None, "not an HTTP answer"))
 
     def test_a_head_is_read_up_to_its_limit(self) -> None:
         def head(length: int) -> bytes:
@@ -253,24 +253,24 @@ class AnswerTest(ProbingTest):
         )
 
     def test_a_connection_that_ends_early_is_no_answer(self) -> None:
-        for said in (b"", b"HTTP/1.1 200 OK\r\nServer: x\r\n"):
-            with self.subTest(said):
+        for reply in (b"", b"HTTP/1.1 200 OK\r\nServer: x\r\n"):
+            with self.subTest(reply):
                 self.assertEqual(
-                    self.answer_of(self.engine(said, closes=True).target()),
+                    self.answer_of(self.engine(reply, closes=True).target()),
                     EngineAnswer(None, "connection closed before the answer was complete"),
                 )
 
-    def test_a_reset_is_said(self) -> None:
+    def test_a_reset_is_reported(self) -> None:
         self.assertEqual(
             self.answer_of(self.engine(resets=True).target()), EngineAnswer(None, "connection reset by peer")
         )
 
-    def test_a_refused_connection_is_said(self) -> None:
+    def test_a_refused_connection_is_reported(self) -> None:
         self.assertEqual(
             self.answer_of(ProbeTarget("g1", LOOPBACK, free_port())), EngineAnswer(None, "connection refused")
         )
 
-    def test_an_impossible_port_is_said(self) -> None:
+    def test_an_impossible_port_is_reported(self) -> None:
         self.assertEqual(
             self.answer_of(ProbeTarget("g1", LOOPBACK, 70000)), EngineAnswer(None, "there is no such port")
         )
@@ -282,7 +282,7 @@ class AnswerTest(ProbingTest):
             self.assertTrue(self.answer_of(engine.target()).good)
         self.assertEqual((proxy.accepted, engine.accepted), (0, 1))
 
-    def test_an_ipv6_address_is_asked(self) -> None:
+    def test_an_ipv6_address_is_probed(self) -> None:
         try:
             engine = self.engine(OK, host="::1")
         except OSError as error:
@@ -298,11 +298,11 @@ class NameTest(ProbingTest):
             yield
 
     def test_an_address_is_not_looked_up(self) -> None:
-        looked_up = mock.Mock(side_effect=AssertionError("looked up"))
-        with self.resolving(looked_up):
+        getaddrinfo = mock.Mock(side_effect=AssertionError("looked up"))
+        with self.resolving(getaddrinfo):
             self.assertTrue(self.answer_of(self.engine(OK).target()).good)
             self.answer_of(ProbeTarget("g1", "::1", free_port()))
-        looked_up.assert_not_called()
+        getaddrinfo.assert_not_called()
 
     def test_the_first_address_of_a_name_that_answers_counts(self) -> None:
         engine = self.engine(OK)
@@ -311,13 +311,13 @@ class NameTest(ProbingTest):
             self.assertTrue(self.answer_of(ProbeTarget("g1", "engine", engine.port)).good)
         self.assertIn(f"\r\nHost: engine:{engine.port}\r\n".encode(), engine.requests[0])
 
-    def test_a_name_that_is_not_known_is_said(self) -> None:
+    def test_a_name_that_is_not_known_is_reported(self) -> None:
         unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         with self.resolving(mock.Mock(side_effect=unknown)):
             answer = self.answer_of(ProbeTarget("g1", "nobody", 80))
         self.assertEqual(answer, EngineAnswer(None, "name cannot be resolved: Name or service not known"))
 
-    def test_a_name_that_is_none_is_said(self) -> None:
+    def test_a_name_that_is_none_is_reported(self) -> None:
         for host in ("a..b", "a" * 70):
             with self.subTest(host):
                 answer = self.answer_of(ProbeTarget("g1", host, 80))
@@ -346,7 +346,7 @@ class TimeTest(ProbingTest):
         )
         self.assertEqual(len(engine.requests), 1)
 
-    def ask_300_that_hang(self, parallel: int) -> tuple[Engine, float]:
+    def probe_300_that_hang(self, parallel: int) -> tuple[Engine, float]:
         engine = self.engine()
         targets = [engine.target(f"g{number}") for number in range(300)]
         begin = time.monotonic()
@@ -357,12 +357,12 @@ class TimeTest(ProbingTest):
         return engine, took_s
 
     def test_all_that_hang_are_waited_for_together(self) -> None:
-        engine, took_s = self.ask_300_that_hang(parallel=300)
+        engine, took_s = self.probe_300_that_hang(parallel=300)
         self.assertEqual(engine.most_open, 300)
         self.assertGreaterEqual(took_s, 2.0)
 
-    def test_only_so_many_are_asked_at_once_and_waiting_for_a_turn_takes_nobodys_time(self) -> None:
-        engine, took_s = self.ask_300_that_hang(parallel=150)
+    def test_only_so_many_are_probed_at_once_and_waiting_for_a_turn_takes_nobodys_time(self) -> None:
+        engine, took_s = self.probe_300_that_hang(parallel=150)
         self.assertEqual(engine.most_open, 150)
         # The second half had its own full timeout.
         self.assertGreaterEqual(took_s, 4.0)
@@ -374,7 +374,7 @@ class TimeTest(ProbingTest):
         self.assertEqual([key for key, answer in answers.items() if not answer.good], ["silent"])
         self.assertEqual(engine.most_open, 1)
 
-    def test_nobody_to_ask_takes_no_time(self) -> None:
+    def test_nobody_to_probe_takes_no_time(self) -> None:
         self.assertEqual(self.probes().probe([], PATIENCE_S), {})
 
 
@@ -383,12 +383,12 @@ class InterruptTest(ProbingTest):
         silent, engine, probes = self.engine(), self.engine(OK), self.probes(parallel=2)
         targets = [engine.target("good"), silent.target("silent"), silent.target("asked"), silent.target("waits")]
         answers: dict[str, EngineAnswer] = {}
-        asking = threading.Thread(target=lambda: answers.update(probes.probe(targets, 60.0)))
-        asking.start()
+        probing = threading.Thread(target=lambda: answers.update(probes.probe(targets, 60.0)))
+        probing.start()
         wait_until(lambda: len(silent.requests) == 2)
         probes.interrupt()
-        asking.join(PATIENCE_S)
-        self.assertFalse(asking.is_alive())
+        probing.join(PATIENCE_S)
+        self.assertFalse(probing.is_alive())
         self.assertEqual(answers, {"good": EngineAnswer(200, "")})
         wait_until(lambda: silent.open == 0)
         self.assertEqual(silent.accepted, 2)

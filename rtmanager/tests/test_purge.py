@@ -51,7 +51,7 @@ class PurgeTest(StreamsTestCase):
             keep=keep,
             period_s=3600.0,
             deleted=lambda what, rows: self.deleted.update({what: rows}),
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
             steady=steady,
             pause_s=0.0,
         )
@@ -114,7 +114,7 @@ class PurgeTest(StreamsTestCase):
         self.assertTrue(self.store.is_forgotten(again))
 
     def test_the_age_of_an_entry_begins_with_its_acceptance(self) -> None:
-        """A Redis whose clock is behind assigns ids that look old."""
+        """A Redis whose clock is behind assigns ids with old times."""
         for number in range(1, 4):
             self.streams.add(START, start_fields(f"g{number}"), EntryId(number, 0))
         self.take_over()
@@ -163,18 +163,18 @@ class PurgeTest(StreamsTestCase):
         for _ in range(3):
             while purge.step():
                 pass
-        told = [each for each in self.world.heard.records if "are not deleted" in each.getMessage()]
-        self.assertEqual(len(told), 1)
-        self.assertIn("'audit'", told[0].__dict__["error"])
+        logged = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
+        self.assertEqual(len(logged), 1)
+        self.assertIn("'audit'", logged[0].__dict__["error"])
 
-    def test_a_user_without_the_right_is_told_which(self) -> None:
+    def test_the_right_that_a_user_lacks_is_named(self) -> None:
         self.streams.add(START, start_fields("g1"))
         self.take_over()
         with mock.patch.object(self.streams, "trim", return_value=Trimmed(refused="NOPERM")):
             self.days(100)
             self.assertEqual(self.whole_pass(), {}, "what may still be in the stream is remembered")
-        (told,) = [each for each in self.world.heard.records if "are not deleted" in each.getMessage()]
-        self.assertIn("+xpending +xtrim", told.__dict__["error"])
+        (logged,) = [each for each in self.world.captured.records if "are not deleted" in each.getMessage()]
+        self.assertIn("+xpending +xtrim", logged.__dict__["error"])
 
     def test_nothing_is_done_twice_whatever_redis_gives_again_after_the_deletion(self) -> None:
         for seed in range(40):
@@ -227,7 +227,7 @@ class PurgeTest(StreamsTestCase):
         self.assertIn("entries came again whose operations were deleted, they are not done again", self.messages())
 
     def messages(self) -> list[str]:
-        return self.world.heard.messages
+        return self.world.captured.messages
 
     def test_nothing_is_deleted_while_the_clock_cannot_be_believed(self) -> None:
         self.queue.submit(request("g1"))
@@ -266,7 +266,7 @@ class PurgeTest(StreamsTestCase):
             keep=ALL,
             period_s=1.0,
             deleted=lambda *_: None,
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
             pause_s=10_000.0,
         )
         purge.interrupt()
@@ -280,7 +280,7 @@ class ImagesTest(WorldTestCase):
         super().setUp()
         self.images, self.docker = self.world.store.images, self.world.docker
         self.removed: list[int] = []
-        self.notes = PullNotes(self.images, self.world.runtime.port, self.world.heard.logger)
+        self.notes = PullNotes(self.images, self.world.runtime.port, self.world.captured.logger)
 
     def whole_pass(self, keep_s: float = WEEK) -> int:
         self.removed.clear()
@@ -289,7 +289,7 @@ class ImagesTest(WorldTestCase):
             self.world.runtime.port,
             keep_s=keep_s,
             removed=lambda: self.removed.append(1),
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
         )
         for _ in retention.whole_pass():
             pass
@@ -356,7 +356,7 @@ class ImagesTest(WorldTestCase):
         self.world.store.put_record(record("g2", Status.REMOVED, current_image_ref="r.test/game:1.0.0"))
         self.assertEqual(self.after_two_weeks(), 1)
 
-    def test_one_that_is_needed_between_the_look_and_the_removal_is_left(self) -> None:
+    def test_one_that_is_needed_between_the_check_and_the_removal_is_left(self) -> None:
         self.pull("r.test/game:1.0.0")
         self.whole_pass()
         self.weeks(2)
@@ -381,7 +381,7 @@ class ImagesTest(WorldTestCase):
     def test_a_pull_that_cannot_be_remembered_harms_no_start(self) -> None:
         self.world.store.trouble.available = False
         self.notes.note("r.test/game:1.0.0", "sha256:x")
-        self.assertIn("pull is not remembered, the image is kept", self.world.heard.messages)
+        self.assertIn("pull is not remembered, the image is kept", self.world.captured.messages)
 
 
 class SettingsTest(unittest.TestCase):

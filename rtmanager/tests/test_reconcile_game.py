@@ -42,7 +42,7 @@ from rtmanager.workers.reconcile.queue import ReconcileHint
 EVENT = ReconcileHint(HealthSource.DOCKER_EVENT)
 
 
-class SettlerTestCase(unittest.TestCase):
+class ReconcilerTestCase(unittest.TestCase):
     restarts: RestartPolicy | None = None
 
     def setUp(self) -> None:
@@ -54,8 +54,8 @@ class SettlerTestCase(unittest.TestCase):
         return self.world.game_reconciler.settle("g1", hint)
 
 
-class OneLook(SettlerTestCase):
-    def test_a_game_that_runs_is_settled_and_nothing_is_told(self) -> None:
+class OneAttempt(ReconcilerTestCase):
+    def test_a_game_that_runs_is_settled_and_nothing_is_published(self) -> None:
         self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), [])
 
@@ -68,13 +68,13 @@ class OneLook(SettlerTestCase):
         last_exit = self.world.store.last_exits["g1"]
         self.assertEqual((last_exit.exit_code, last_exit.oom, last_exit.log), (139, False, "panic: no more races"))
 
-    def test_a_crash_is_told_once_however_often_it_is_looked_at(self) -> None:
+    def test_a_crash_is_published_once_however_often_it_is_reconciled(self) -> None:
         self.world.docker.exit(self.container_id, 139)
         for _ in range(3):
             self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), ["container_exited"])
 
-    def test_a_crash_is_told_without_its_log_when_that_cannot_be_read(self) -> None:
+    def test_a_crash_is_published_without_its_log_when_that_cannot_be_read(self) -> None:
         self.world.docker.exit(self.container_id, 1)
         self.world.docker.lose_answer("log_tail")
         self.assertTrue(self.settle())
@@ -87,7 +87,7 @@ class OneLook(SettlerTestCase):
         self.assertEqual(self.world.known().status, Status.REMOVED)
         self.assertEqual(self.world.rows(), [("reconcile_dispose", "success", None)])
 
-    def test_one_that_is_being_removed_is_looked_at_again_and_told_as_gone(self) -> None:
+    def test_one_that_is_being_removed_is_reconciled_again_and_published_as_gone(self) -> None:
         self.world.docker.change(self.container_id, ContainerState.REMOVING)
         self.assertFalse(self.settle())
         self.assertEqual(self.world.events(), [])
@@ -95,7 +95,7 @@ class OneLook(SettlerTestCase):
         self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), ["container_disappeared"])
 
-    def test_one_that_was_replaced_by_hand_is_disposed_and_the_new_one_adopted_in_one_look(self) -> None:
+    def test_one_that_was_replaced_by_hand_is_disposed_and_the_new_one_adopted_in_one_attempt(self) -> None:
         self.world.docker.vanish(self.container_id)
         self.world.docker.add_foreign(view(container_id="by-hand"))
         self.assertTrue(self.settle(ReconcileHint(listed=True)))
@@ -119,10 +119,10 @@ class OneLook(SettlerTestCase):
         self.assertTrue(self.settle(hint))
         self.assertTrue(self.settle(hint))
         self.assertEqual(set(self.world.strays.known), {"copy"})
-        self.assertEqual(sum("disagrees" in message for message in self.world.heard.messages), 1)
+        self.assertEqual(sum("disagrees" in message for message in self.world.captured.messages), 1)
 
 
-class Unstarted(SettlerTestCase):
+class Unstarted(ReconcilerTestCase):
     """A container that a restart or a patch created to replace the game's, and left behind."""
 
     def setUp(self) -> None:
@@ -142,7 +142,7 @@ class Unstarted(SettlerTestCase):
         self.assertEqual(self.left(), {self.container_id})
         self.assertEqual((self.world.events(), self.world.rows()), ([], []))
 
-    def test_a_pass_finds_it_and_nothing_else_to_look_at(self) -> None:
+    def test_a_pass_finds_it_and_nothing_else_to_reconcile(self) -> None:
         self.world.reconcile()
         self.assertEqual(self.left(), {self.container_id})
         self.world.drift_scan.step()
@@ -185,7 +185,7 @@ class Unstarted(SettlerTestCase):
                 self.settle(self.hint)
                 self.assertIn("next", self.left())
 
-    def test_it_is_never_adopted_and_its_end_tells_nothing(self) -> None:
+    def test_it_is_never_adopted_and_its_end_publishes_nothing(self) -> None:
         self.world.bring(Status.STOPPED)
         self.settle(ReconcileHint(containers=frozenset({"next"}), listed=True))
         self.world.docker.vanish("next")
@@ -194,8 +194,8 @@ class Unstarted(SettlerTestCase):
         self.assertEqual(dict(self.world.strays.known), {})
 
 
-class BesideOperations(SettlerTestCase):
-    def test_an_intended_stop_is_never_told_as_a_crash(self) -> None:
+class BesideOperations(ReconcilerTestCase):
+    def test_an_intended_stop_is_never_published_as_a_crash(self) -> None:
         operation = self.world.claim(request(kind=OpKind.STOP))
         completion = self.world.operator.run(operation)
         self.assertFalse(self.settle(), "looked at while the stop is under way: its container has ended")
@@ -204,7 +204,7 @@ class BesideOperations(SettlerTestCase):
         self.assertEqual(self.world.events(), [])
         self.assertEqual(self.world.known().status, Status.STOPPED)
 
-    def test_a_game_that_this_instance_works_on_is_looked_at_when_that_is_over(self) -> None:
+    def test_a_game_that_this_instance_works_on_is_reconciled_when_that_is_over(self) -> None:
         worked_on = {"g1"}
         game_reconciler = replace(self.world.game_reconciler, works_on=worked_on.__contains__)
         self.world.docker.vanish(self.container_id)
@@ -226,7 +226,7 @@ class BesideOperations(SettlerTestCase):
         self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual([row[0] for row in self.world.rows()], ["start"])
 
-    def test_nor_when_the_instance_that_stops_dies_in_the_middle_and_another_looks(self) -> None:
+    def test_nor_when_the_instance_that_stops_dies_in_the_middle_and_another_reconciles(self) -> None:
         operation = self.world.claim(request(kind=OpKind.STOP))
         self.world.operator.run(operation)
         other = WatchedWorld(owner=2)
@@ -243,7 +243,7 @@ class BesideOperations(SettlerTestCase):
         self.assertTrue(self.settle())
         self.assertEqual(self.world.events(), ["container_started"])
 
-    def test_a_crash_right_after_the_start_is_told_when_the_start_has_been_written(self) -> None:
+    def test_a_crash_right_after_the_start_is_published_when_the_start_has_been_written(self) -> None:
         world = WatchedWorld()
         operation = world.claim(request())
         completion = world.operator.run(operation)
@@ -253,7 +253,7 @@ class BesideOperations(SettlerTestCase):
         self.assertTrue(world.game_reconciler.settle("g1", EVENT))
         self.assertEqual(world.events(), ["container_started", "container_exited"])
 
-    def test_an_event_of_an_earlier_container_says_nothing_about_the_present_one(self) -> None:
+    def test_an_event_of_an_earlier_container_does_not_count_for_the_present_one(self) -> None:
         self.world.do(request(kind=OpKind.RESTART))
         self.world.forget()
         hint = ReconcileHint(HealthSource.DOCKER_EVENT, frozenset({self.container_id}), {self.container_id: 5})
@@ -261,7 +261,7 @@ class BesideOperations(SettlerTestCase):
         self.assertEqual(self.world.events(), [])
 
 
-class Ends(SettlerTestCase):
+class Ends(ReconcilerTestCase):
     """An inspect determines the kind of exit: an event only names the container."""
 
     def test_one_with_code_0_is_left_to_a_pass(self) -> None:
@@ -271,7 +271,7 @@ class Ends(SettlerTestCase):
         self.assertTrue(self.settle(ReconcileHint(listed=True)))
         self.assertEqual((self.world.known().status, self.world.events()), (Status.STOPPED, ["container_exited"]))
 
-    def test_a_kill_that_nobody_explains_is_looked_at_again_and_memory_may_be_told_meanwhile(self) -> None:
+    def test_a_kill_that_nobody_explains_is_reconciled_again_and_memory_may_be_published_meanwhile(self) -> None:
         hint = ReconcileHint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id}))
         self.world.docker.exit(self.container_id, 137)
         self.assertTrue(self.settle(hint))
@@ -282,14 +282,14 @@ class Ends(SettlerTestCase):
         self.world.reconcile_queue.run()
         self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
 
-    def test_any_other_code_is_told_at_once(self) -> None:
+    def test_any_other_code_is_published_at_once(self) -> None:
         self.world.docker.exit(self.container_id, 3)
         self.assertTrue(
             self.settle(ReconcileHint(HealthSource.DOCKER_EVENT, unexplained=frozenset({self.container_id})))
         )
         self.assertEqual(self.world.events(), ["container_exited"])
 
-    def test_a_log_that_cannot_be_read_keeps_no_end_from_being_told(self) -> None:
+    def test_a_log_that_cannot_be_read_keeps_no_end_from_being_published(self) -> None:
         def broken(container_id: str) -> str:
             raise TypeError("a frame\0 of a log that is none " + "x" * 9999)
 
@@ -302,7 +302,7 @@ class Ends(SettlerTestCase):
         self.assertLess(len(log), 700)
 
 
-class Unreadable(SettlerTestCase):
+class Unreadable(ReconcilerTestCase):
     def test_a_state_that_is_not_known_changes_no_record_and_is_reported(self) -> None:
         self.world.docker.alter(self.container_id, state=ContainerState.UNKNOWN, state_word="hibernating")
         for hint in (EVENT, ReconcileHint(listed=True), ReconcileHint()):
@@ -334,8 +334,8 @@ class Unreadable(SettlerTestCase):
         self.assertEqual(self.world.events(), ["container_exited"])
 
 
-class FoundByAPass(SettlerTestCase):
-    def test_only_an_exit_that_no_event_told_is_noted_as_found_by_a_pass(self) -> None:
+class FoundByAPass(ReconcilerTestCase):
+    def test_only_an_exit_without_an_event_is_noted_as_found_by_a_pass(self) -> None:
         for hint, noted in (
             (EVENT, False),
             (ReconcileHint(listed=True), True),
@@ -348,25 +348,25 @@ class FoundByAPass(SettlerTestCase):
             self.assertEqual([call.args[0] for call in found.call_args_list], [self.container_id] * noted)
 
 
-class OutOfMemory(SettlerTestCase):
+class OutOfMemory(ReconcilerTestCase):
     def hint(self, time_ns: int = 7_000_000_000) -> ReconcileHint:
         return ReconcileHint(HealthSource.DOCKER_EVENT, oom={self.container_id: time_ns})
 
-    def test_it_is_told_while_the_engine_lives_on_and_once_a_minute(self) -> None:
+    def test_it_is_published_while_the_engine_lives_on_and_once_a_minute(self) -> None:
         for time_s in (7, 7, 66, 67):
             self.assertTrue(self.settle(self.hint(time_s * 10**9)))
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
-    def test_of_a_clock_that_was_ahead_each_occasion_is_told_and_none_in_the_future(self) -> None:
+    def test_of_a_clock_that_was_ahead_each_occasion_is_published_and_none_in_the_future(self) -> None:
         for ahead_s in (3600, 0):
             self.world.clock.advance(120)
             now = self.world.clock()
             self.settle(self.hint(round(now.timestamp() + ahead_s) * 10**9))
-            self.assertEqual(self.world.told[-1].health[0].occurred_at, now)
+            self.assertEqual(self.world.written[-1].health[0].occurred_at, now)
         self.assertEqual(self.world.events(), ["container_oom", "container_oom"])
 
-    def test_with_the_death_that_follows_both_are_told_in_their_order(self) -> None:
+    def test_with_the_death_that_follows_both_are_published_in_their_order(self) -> None:
         self.world.docker.exit(self.container_id, 137)
         self.assertTrue(self.settle(self.hint()))
         self.assertEqual(self.world.events(), ["container_oom", "container_exited"])
@@ -374,7 +374,7 @@ class OutOfMemory(SettlerTestCase):
         self.assertTrue(last_exit.oom, "the event says so where the container does not")
 
 
-class StartedAgain(SettlerTestCase):
+class StartedAgain(ReconcilerTestCase):
     restarts = RestartPolicy(budget=2, first_pause_s=5)
 
     def setUp(self) -> None:
@@ -384,7 +384,7 @@ class StartedAgain(SettlerTestCase):
             self.world.findings,
             queued=lambda: self.due.append("due"),
             longest_pause_s=300,
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
         )
 
     def crash(self, code: int = 139, hint: ReconcileHint | None = None) -> None:
@@ -417,7 +417,7 @@ class StartedAgain(SettlerTestCase):
             self.restart(2)
         self.crash()
         self.assertEqual(self.queued(500), [])
-        self.assertTrue(any("budget" in message for message in self.world.heard.messages))
+        self.assertTrue(any("budget" in message for message in self.world.captured.messages))
         self.world.do(request())
         self.world.clock.advance(601)
         self.crash()
@@ -433,7 +433,7 @@ class StartedAgain(SettlerTestCase):
         self.world.do(request())
         self.assertEqual(self.queued(60), [])
 
-    def test_not_when_it_ended_by_its_own_will_or_was_asked_to(self) -> None:
+    def test_not_when_it_ended_voluntarily_or_was_stopped(self) -> None:
         self.crash(code=0, hint=ReconcileHint(listed=True))
         self.world.reconcile_queue.run()
         self.assertEqual(self.world.known().status, Status.STOPPED)
@@ -445,7 +445,7 @@ class StartedAgain(SettlerTestCase):
         self.assertEqual(self.queued(60), [])
         self.assertEqual(self.world.store.last_exits["g1"].requested_by, RequestedBy.SIGNAL)
 
-    def test_a_kill_that_a_list_shows_before_its_event_is_a_crash_when_the_event_says_so(self) -> None:
+    def test_a_kill_that_a_list_shows_before_its_event_is_a_crash_when_the_event_shows_one(self) -> None:
         container = self.world.container()
         self.crash(code=137, hint=ReconcileHint(listed=True))
         self.assertEqual(self.world.known().status, Status.RUNNING, "the event is waited for")
@@ -498,7 +498,7 @@ class StartedAgain(SettlerTestCase):
         self.assertEqual(self.queued(0), [OpKind.RESTART])
 
 
-class Outages(SettlerTestCase):
+class Outages(ReconcilerTestCase):
     """A game that ended with the runtime is started again; one that a user stopped is not."""
 
     def setUp(self) -> None:
@@ -508,7 +508,7 @@ class Outages(SettlerTestCase):
             self.world.findings,
             queued=lambda: None,
             longest_pause_s=300,
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
             outages_at_once=2,
             causes=(),
             runtime_away=lambda: self.away,
@@ -555,8 +555,8 @@ class Outages(SettlerTestCase):
         self.assertEqual(self.world.known().status, Status.RUNNING)
 
     def test_not_what_a_person_stopped_just_before(self) -> None:
-        asked = ReconcileHint(HealthSource.DOCKER_EVENT, signalled=frozenset({self.container_id}))
-        for hint in (asked, ReconcileHint(listed=True)):  # a runtime that was killed reports no death
+        signalled = ReconcileHint(HealthSource.DOCKER_EVENT, signalled=frozenset({self.container_id}))
+        for hint in (signalled, ReconcileHint(listed=True)):  # a runtime that was killed reports no death
             with self.subTest(hint=hint):
                 self.setUp()
                 self.signalled(Sender.PERSON)
@@ -631,7 +631,7 @@ class Outages(SettlerTestCase):
     def test_not_when_it_was_switched_off_meanwhile(self) -> None:
         self.outage()
         off = CrashRestarts(
-            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=self.world.heard.logger, causes=()
+            self.world.findings, queued=lambda: None, longest_pause_s=300, logger=self.world.captured.logger, causes=()
         )
         self.world.store.trouble.before = self.fail_once
         with self.assertRaises(Unavailable):
@@ -722,7 +722,7 @@ class Outages(SettlerTestCase):
         self.assertEqual(len(self.queued()), 1)
 
 
-class Passes(SettlerTestCase):
+class Passes(ReconcilerTestCase):
     def test_a_pass_with_nothing_to_do_lists_once_and_inspects_nothing(self) -> None:
         self.world.docker.calls.clear()
         self.world.reconcile()
@@ -755,7 +755,7 @@ class Passes(SettlerTestCase):
         for _ in range(3):
             self.world.reconcile()
         self.assertEqual([self.world.known(each).status for each in ("g1", "g3")], [Status.STOPPED] * 2)
-        self.assertEqual(self.world.heard.messages.count("work on a game failed, the others go on"), 2)
+        self.assertEqual(self.world.captured.messages.count("work on a game failed, the others go on"), 2)
         self.world.drift_scan.check_finished()
 
     def test_containers_with_odd_labels_are_strays_of_bounded_length_and_the_pass_goes_on(self) -> None:
@@ -770,7 +770,7 @@ class Passes(SettlerTestCase):
         self.world.reconcile()
         self.assertEqual(self.world.known().status, Status.STOPPED)
         self.assertEqual(len(self.world.strays.known), len(odd))
-        for record in self.world.heard.records:
+        for record in self.world.captured.records:
             self.assertLess(len(str(vars(record))), 4000)
 
     def test_of_too_many_strays_the_number_is_reported(self) -> None:
@@ -778,7 +778,7 @@ class Passes(SettlerTestCase):
             for number in range(5):
                 self.world.strays.report(Stray("g9", f"odd{number}", "odd", "is odd"))
         self.assertEqual(len(self.world.strays.known), 2)
-        self.assertEqual(sum("more containers disagree" in message for message in self.world.heard.messages), 1)
+        self.assertEqual(sum("more containers disagree" in message for message in self.world.captured.messages), 1)
 
     def test_the_first_pass_that_finds_docker_away_is_made_up_for(self) -> None:
         self.world.docker.available = False

@@ -9,7 +9,7 @@ from unittest import mock
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
 from rtmanager.domain.health import HealthSource
 from rtmanager.operations import troubles
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.tests.operating import PATIENCE_S, wait_until
 from rtmanager.workers.failures import GameFailures
 from rtmanager.workers.reconcile import queue as queue_module
@@ -17,7 +17,7 @@ from rtmanager.workers.reconcile.queue import ReconcileHint, ReconcileQueue
 from rtmanager.workers.status import WorkerStatus
 
 
-class Looks:
+class FakeReconciler:
     """Records the calls of `settle`, with results that a test sets."""
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class AttentionTest(unittest.TestCase):
         pause = mock.patch.object(queue_module, "FIRST_PAUSE_S", 0.001)
         pause.start()
         self.addCleanup(pause.stop)
-        self.looks = Looks()
+        self.reconciler = FakeReconciler()
         self.rooms: list[int] = []
-        self.heard = Heard()
-        self.status = WorkerStatus("attention", self.heard.logger)
-        self.failures = GameFailures(self.heard.logger, status=lambda _: self.status)
+        self.captured = LogCapture()
+        self.status = WorkerStatus("attention", self.captured.logger)
+        self.failures = GameFailures(self.captured.logger, status=lambda _: self.status)
         self.reconcile_queue = ReconcileQueue(
-            self.looks.settle,
-            logger=self.heard.logger,
+            self.reconciler.settle,
+            logger=self.captured.logger,
             failures=self.failures,
             threads=4,
             status=self.status,
@@ -63,44 +63,46 @@ class AttentionTest(unittest.TestCase):
 
     def hold(self, game_id: str) -> threading.Event:
         """Block the reconciling of this game until the event is set."""
-        gate = self.looks.gates[game_id] = threading.Event()
+        gate = self.reconciler.gates[game_id] = threading.Event()
         self.addCleanup(gate.set)
         return gate
 
-    def test_a_game_that_is_named_is_looked_at_once(self) -> None:
+    def test_a_game_that_is_named_is_reconciled_once(self) -> None:
         self.reconcile_queue.add("g1")
         self.assertTrue(self.reconcile_queue.wait_until_attempted(PATIENCE_S))
-        self.assertEqual(self.looks.games, ["g1"])
+        self.assertEqual(self.reconciler.games, ["g1"])
 
-    def test_one_that_is_not_settled_is_looked_at_again(self) -> None:
-        self.looks.answers["g1"] = [False, False, Unavailable("docker", "away"), True]
+    def test_one_that_is_not_settled_is_reconciled_again(self) -> None:
+        self.reconciler.answers["g1"] = [False, False, Unavailable("docker", "away"), True]
         self.reconcile_queue.add("g1")
-        wait_until(lambda: len(self.looks.seen) == 4)
+        wait_until(lambda: len(self.reconciler.seen) == 4)
 
     def test_games_that_wait_for_postgres_are_a_problem_while_that_lasts(self) -> None:
         with mock.patch.object(troubles, "WAITS_REPORTED_AFTER_S", 0.0):
-            self.looks.answers["g1"] = [Unavailable("postgres", "statement timeout") for _ in range(1000)]
+            self.reconciler.answers["g1"] = [Unavailable("postgres", "statement timeout") for _ in range(1000)]
             self.reconcile_queue.add("g1")
-            wait_until(lambda: "games to reconcile wait for postgres" in self.heard.messages)
+            wait_until(lambda: "games to reconcile wait for postgres" in self.captured.messages)
             self.assertIn("game g1 has waited for ", self.reconcile_queue.store_waits.problem())
             self.reconcile_queue.add("g2")
-            wait_until(lambda: "g2" in self.looks.games)
+            wait_until(lambda: "g2" in self.reconciler.games)
             self.assertNotEqual(self.reconcile_queue.store_waits.problem(), "")
-            self.looks.answers.clear()
+            self.reconciler.answers.clear()
             wait_until(lambda: self.reconcile_queue.store_waits.problem() == "")
-        told = [message for message in self.heard.messages if "postgres" in message]
-        self.assertEqual(told, ["games to reconcile wait for postgres", "games to reconcile wait for postgres no more"])
+        logged = [message for message in self.captured.messages if "postgres" in message]
+        self.assertEqual(
+            logged, ["games to reconcile wait for postgres", "games to reconcile wait for postgres no more"]
+        )
 
-    def test_a_defect_is_logged_and_ends_the_look(self) -> None:
-        self.looks.answers["g1"] = [ValueError("a defect")]
+    def test_a_defect_is_logged_and_ends_the_attempt(self) -> None:
+        self.reconciler.answers["g1"] = [ValueError("a defect")]
         self.reconcile_queue.add("g1")
-        wait_until(lambda: "work on a game failed, the others go on" in self.heard.messages)
+        wait_until(lambda: "work on a game failed, the others go on" in self.captured.messages)
         self.reconcile_queue.add("g1")
-        wait_until(lambda: len(self.looks.seen) == 2)
+        wait_until(lambda: len(self.reconciler.seen) == 2)
 
-    def test_a_defect_in_one_game_after_the_other_is_told_until_one_is_settled(self) -> None:
+    def test_a_defect_in_one_game_after_the_other_is_reported_until_one_is_settled(self) -> None:
         for number in range(3):
-            self.looks.answers[f"g{number}"] = [ValueError("a defect"), SystemExit()]
+            self.reconciler.answers[f"g{number}"] = [ValueError("a defect"), SystemExit()]
             self.reconcile_queue.add(f"g{number}")
         wait_until(lambda: "3 times in a row" in self.status.problem())
         self.reconcile_queue.add("g0")
@@ -109,31 +111,31 @@ class AttentionTest(unittest.TestCase):
         wait_until(lambda: not self.status.problem())
 
     def test_a_game_that_is_refused_in_each_pass_is_listed_as_failing_and_no_reason_to_be_not_ready(self) -> None:
-        self.looks.answers["g1"] = [FinalAnswer("postgres", "a rule")] * 100
+        self.reconciler.answers["g1"] = [FinalAnswer("postgres", "a rule")] * 100
         for number in range(1, 4):
             self.reconcile_queue.add("g1")
-            wait_until(lambda: len(self.looks.seen) == 4 * number)  # noqa: B023 - used at once
+            wait_until(lambda: len(self.reconciler.seen) == 4 * number)  # noqa: B023 - used at once
             self.assertTrue(self.reconcile_queue.wait_until_attempted(PATIENCE_S))
         self.assertEqual(self.failures.failing(), {("attention", "g1"): 3})
         self.assertEqual(self.status.problem(), "")
-        self.looks.answers.clear()
+        self.reconciler.answers.clear()
         self.reconcile_queue.add("g1")
         wait_until(lambda: not self.failures.failing())
 
     def test_a_game_with_a_temporary_answer_for_ever_is_listed_as_failing(self) -> None:
         busy = TemporaryAnswer("docker", "try again", answer="busy", code=ErrorCode.CONTAINER_START_FAILED)
-        self.looks.answers["g1"] = [busy] * 500
+        self.reconciler.answers["g1"] = [busy] * 500
         self.enterContext(mock.patch.object(queue_module, "LONGEST_PAUSE_S", 0.001))
         self.reconcile_queue.add("g1")
         wait_until(lambda: ("attention", "g1") in self.failures.failing())
-        self.assertGreater(len(self.looks.seen), 3 * queue_module.TRIES_UNTIL_WARNING)
+        self.assertGreater(len(self.reconciler.seen), 3 * queue_module.TRIES_UNTIL_WARNING)
 
     def test_a_game_that_takes_long_delays_no_other(self) -> None:
         self.hold("stuck")
         self.reconcile_queue.add("stuck")
         for number in range(20):
             self.reconcile_queue.add(f"g{number}")
-        wait_until(lambda: len(self.looks.seen) == 21)
+        wait_until(lambda: len(self.reconciler.seen) == 21)
 
     def test_any_number_of_games_that_take_long_delays_no_other(self) -> None:
         self.enterContext(mock.patch.object(queue_module, "LONG_S", 0.05))
@@ -141,7 +143,7 @@ class AttentionTest(unittest.TestCase):
             self.hold(f"stuck{number}")
             self.reconcile_queue.add(f"stuck{number}")
         self.reconcile_queue.add("g1")
-        wait_until(lambda: "g1" in self.looks.games)
+        wait_until(lambda: "g1" in self.reconciler.games)
         self.assertEqual(self.reconcile_queue.problem(), "")
 
     def test_when_no_thread_is_left_the_game_that_holds_up_the_others_is_named(self) -> None:
@@ -150,61 +152,61 @@ class AttentionTest(unittest.TestCase):
         gates = [self.hold(f"stuck{number}") for number in range(queue_module.MOST_THREADS)]
         for number in range(len(gates)):
             self.reconcile_queue.add(f"stuck{number}")
-        wait_until(lambda: len(self.looks.seen) == len(gates))
+        wait_until(lambda: len(self.reconciler.seen) == len(gates))
         self.reconcile_queue.add("stuck0")
         self.assertEqual(self.reconcile_queue.problem(), "")
         self.reconcile_queue.add("g1")
         wait_until(lambda: "the one at game stuck0 " in self.reconcile_queue.problem())
         gates[-1].set()
-        wait_until(lambda: "g1" in self.looks.games and not self.reconcile_queue.problem())
+        wait_until(lambda: "g1" in self.reconciler.games and not self.reconcile_queue.problem())
 
     def silent(self, *games: str) -> None:
         """Docker has timed out once for these games; their next attempts are far off."""
         for name, value in {"LONG_S": 0.0, "FIRST_SILENT_PAUSE_S": 60.0, "LONGEST_SILENT_PAUSE_S": 60.0}.items():
             self.enterContext(mock.patch.object(queue_module, name, value))
         for game in games:
-            self.looks.answers[game] = [Unavailable("docker", "no answer")]
+            self.reconciler.answers[game] = [Unavailable("docker", "no answer")]
             self.reconcile_queue.add(game, ReconcileHint(listed=True))
         self.assertTrue(self.reconcile_queue.wait_until_attempted(PATIENCE_S))
 
-    def test_a_silent_game_is_looked_at_again_for_an_event_and_not_for_a_pass(self) -> None:
+    def test_a_silent_game_is_reconciled_again_for_an_event_and_not_for_a_pass(self) -> None:
         self.silent("g1")
         self.reconcile_queue.add("g1", ReconcileHint(listed=True))
         self.reconcile_queue.add("g2")
-        wait_until(lambda: "g2" in self.looks.games)
-        self.assertEqual(self.looks.games.count("g1"), 1)
+        wait_until(lambda: "g2" in self.reconciler.games)
+        self.assertEqual(self.reconciler.games.count("g1"), 1)
         self.reconcile_queue.add("g1", ReconcileHint(HealthSource.DOCKER_EVENT))
-        wait_until(lambda: self.looks.games.count("g1") == 2)
-        self.assertTrue(self.looks.seen[-1][1].listed)
+        wait_until(lambda: self.reconciler.games.count("g1") == 2)
+        self.assertTrue(self.reconciler.seen[-1][1].listed)
 
-    def test_half_of_the_threads_look_at_silent_games_and_one_that_answers_hastens_the_others(self) -> None:
+    def test_half_of_the_threads_reconcile_silent_games_and_one_that_answers_hastens_the_others(self) -> None:
         games = [f"g{number}" for number in range(5)]
         self.silent(*games)
         gates = [self.hold(game) for game in games[:4]]
         for game in games[:4]:
             self.reconcile_queue.add(game, ReconcileHint(HealthSource.DOCKER_EVENT))
-        wait_until(lambda: len(self.looks.seen) == 7)
+        wait_until(lambda: len(self.reconciler.seen) == 7)
         self.reconcile_queue.add("well")
-        wait_until(lambda: "well" in self.looks.games)
-        self.assertEqual(len(self.looks.seen), 8)
+        wait_until(lambda: "well" in self.reconciler.games)
+        self.assertEqual(len(self.reconciler.seen), 8)
         for gate in gates:
             gate.set()
-        wait_until(lambda: self.looks.games.count("g4") == 2)
+        wait_until(lambda: self.reconciler.games.count("g4") == 2)
 
     def test_of_too_many_games_no_more_hints_of_events_are_kept_until_a_pass(self) -> None:
         self.enterContext(mock.patch.object(queue_module, "MOST_CASES", 4))
         for number in range(100):
             self.reconcile_queue.add(f"g{number}", ReconcileHint(HealthSource.DOCKER_EVENT), delay_s=0.2)
         self.reconcile_queue.add("listed", ReconcileHint(listed=True))
-        wait_until(lambda: len(self.looks.seen) == 5 and bool(self.rooms))
+        wait_until(lambda: len(self.reconciler.seen) == 5 and bool(self.rooms))
         self.reconcile_queue.add("g99", ReconcileHint(HealthSource.DOCKER_EVENT))
-        wait_until(lambda: "g99" in self.looks.games)
+        wait_until(lambda: "g99" in self.reconciler.games)
         self.assertEqual(self.rooms, [1])
 
     def test_any_number_of_events_of_one_game_is_a_bounded_hint_and_one_entry(self) -> None:
         gate = self.hold("g1")
         self.reconcile_queue.add("g1")
-        wait_until(lambda: self.looks.games == ["g1"])
+        wait_until(lambda: self.reconciler.games == ["g1"])
         for number in range(1000):
             one = frozenset({f"c{number}"})
             self.reconcile_queue.add(
@@ -212,8 +214,8 @@ class AttentionTest(unittest.TestCase):
             )
         self.assertEqual(len(self.reconcile_queue._queue), 1)
         gate.set()
-        wait_until(lambda: len(self.looks.seen) == 2)
-        hint = self.looks.seen[1][1]
+        wait_until(lambda: len(self.reconciler.seen) == 2)
+        hint = self.reconciler.seen[1][1]
         for kept in (hint.containers, hint.oom, hint.signalled, hint.died, hint.unexplained):
             self.assertLessEqual(len(kept), queue_module.MOST_CONTAINERS)
             self.assertIn("c999", kept)
@@ -222,39 +224,39 @@ class AttentionTest(unittest.TestCase):
         for game_id in ("stopped", "other"):
             self.reconcile_queue.add(game_id, ReconcileHint(HealthSource.DOCKER_EVENT), delay_s=600)
         self.reconcile_queue.attempt_now({"stopped": ReconcileHint(listed=True)}, 20)
-        self.assertEqual(self.looks.seen, [("stopped", ReconcileHint(HealthSource.DOCKER_EVENT, listed=True))])
+        self.assertEqual(self.reconciler.seen, [("stopped", ReconcileHint(HealthSource.DOCKER_EVENT, listed=True))])
 
     def test_an_attempt_now_that_hangs_is_not_waited_for_longer_than_it_may_take(self) -> None:
         gate = self.hold("stopped")
         self.reconcile_queue.attempt_now({"stopped": ReconcileHint(listed=True)}, 0.05)
         gate.set()
-        wait_until(lambda: self.looks.games == ["stopped"])
+        wait_until(lambda: self.reconciler.games == ["stopped"])
 
-    def test_no_game_is_looked_at_by_two_at_once(self) -> None:
+    def test_no_game_is_reconciled_by_two_at_once(self) -> None:
         gate = self.hold("g1")
         self.reconcile_queue.add("g1")
-        wait_until(lambda: self.looks.games == ["g1"])
+        wait_until(lambda: self.reconciler.games == ["g1"])
         self.reconcile_queue.add("g1")
         self.reconcile_queue.add("g2")
-        wait_until(lambda: "g2" in self.looks.games)
-        self.assertEqual(self.looks.games.count("g1"), 1)
+        wait_until(lambda: "g2" in self.reconciler.games)
+        self.assertEqual(self.reconciler.games.count("g1"), 1)
         gate.set()
-        wait_until(lambda: self.looks.games.count("g1") == 2)
+        wait_until(lambda: self.reconciler.games.count("g1") == 2)
 
-    def test_what_is_named_several_times_before_its_look_is_merged(self) -> None:
+    def test_what_is_named_several_times_before_its_attempt_is_merged(self) -> None:
         self.reconcile_queue.add("g1", ReconcileHint(containers=frozenset({"a"})), delay_s=60)
         self.reconcile_queue.add("g1", ReconcileHint(HealthSource.DOCKER_EVENT, oom={"b": 7}), delay_s=60)
         self.reconcile_queue.add("g1", ReconcileHint(signalled=frozenset({"c"})))
-        wait_until(lambda: bool(self.looks.seen))
+        wait_until(lambda: bool(self.reconciler.seen))
         expected = ReconcileHint(HealthSource.DOCKER_EVENT, frozenset({"a"}), {"b": 7}, frozenset({"c"}))
-        self.assertEqual(self.looks.seen, [("g1", expected)])
+        self.assertEqual(self.reconciler.seen, [("g1", expected)])
 
-    def test_a_delayed_look_waits_for_its_time(self) -> None:
+    def test_a_delayed_attempt_waits_for_its_time(self) -> None:
         self.reconcile_queue.add("later", delay_s=60)
         self.reconcile_queue.add("now")
-        wait_until(lambda: self.looks.games == ["now"])
+        wait_until(lambda: self.reconciler.games == ["now"])
 
-    def test_the_wait_for_all_looks_ends_when_one_is_stuck(self) -> None:
+    def test_the_wait_for_all_attempts_ends_when_one_is_stuck(self) -> None:
         self.hold("stuck")
         self.reconcile_queue.add("stuck")
         self.assertFalse(self.reconcile_queue.wait_until_attempted(0.01))

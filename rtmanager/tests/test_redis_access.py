@@ -43,11 +43,11 @@ class Scripted:
         self._waiting: list[object] = []
         self.disconnected = False
 
-    def pack_commands(self, asked: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
-        return asked
+    def pack_commands(self, commands: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+        return commands
 
-    def send_packed_command(self, asked: list[tuple[object, ...]]) -> None:
-        self._waiting += [self._answers.get(str(command[0]), b"QUEUED") for command in asked]
+    def send_packed_command(self, commands: list[tuple[object, ...]]) -> None:
+        self._waiting += [self._answers.get(str(command[0]), b"QUEUED") for command in commands]
 
     def read_response(self) -> object:
         answer = self._waiting.pop(0)
@@ -60,8 +60,8 @@ class Scripted:
 
 
 def hello(version: str, mode: str = "standalone", role: str = "master") -> list[object]:
-    told = [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode()]
-    return [*told, b"role", role.encode(), b"modules", []]
+    fields = [b"server", b"redis", b"version", version.encode(), b"proto", 2, b"mode", mode.encode()]
+    return [*fields, b"role", role.encode(), b"modules", []]
 
 
 class Rules(unittest.TestCase):
@@ -87,13 +87,13 @@ class Rules(unittest.TestCase):
 
 
 class Examined(unittest.TestCase):
-    def assert_unfit(self, *words: str, **answers: object) -> None:
+    def assert_unfit(self, *expected: str, **answers: object) -> None:
         with self.assertRaises(RedisUnfit) as caught:
             examine(Scripted(**answers), NAMES, "redis at h:1")
-        told = f"{caught.exception} {caught.exception.remedy}"
-        self.assertEqual(told.splitlines(), [told])
-        for word in words:
-            self.assertIn(word, told)
+        text = f"{caught.exception} {caught.exception.remedy}"
+        self.assertEqual(text.splitlines(), [text])
+        for part in expected:
+            self.assertIn(part, text)
 
     def test_one_that_allows_everything_is_taken(self) -> None:
         for version in ("7.0.15", "8.0-rc1", "255.255.255", "7.2.4", "df-1.0"):
@@ -119,7 +119,7 @@ class Examined(unittest.TestCase):
         ):
             self.assert_unfit("Redis Cluster", HELLO=hello("7.0.0"), XADD=answer)
 
-    def test_a_write_that_is_refused_is_told_with_its_cause_and_remedy(self) -> None:
+    def test_a_write_that_is_refused_is_reported_with_its_cause_and_remedy(self) -> None:
         for answer, cause, remedy in (
             (redis.ReadOnlyError("You can't write against a read only replica."), "a replica now", "name the primary"),
             (redis.exceptions.OutOfMemoryError("command not allowed"), "memory is full", "raise maxmemory"),
@@ -152,7 +152,7 @@ class Examined(unittest.TestCase):
     def test_a_key_of_another_type_is_written_to(self) -> None:
         self.assertEqual(examine(Scripted(HELLO=hello("7.0.0"), SADD=WRONG_TYPE), NAMES, "redis"), "7.0.0")
 
-    def test_writes_that_are_kept_back_are_told(self) -> None:
+    def test_writes_that_are_kept_back_are_reported(self) -> None:
         with self.assertRaisesRegex(WritesRefused, "answers, and to no write"):
             examine(Scripted(HELLO=hello("7.0.0"), SADD=redis.TimeoutError("Timeout")), NAMES, "redis")
 
@@ -213,7 +213,7 @@ class Strangers(unittest.TestCase):
         threading.Thread(target=run, daemon=True).start()
         return int(listening.getsockname()[1])
 
-    def asked(self, port: int, tls: Tls | None = None) -> RuntimeManagerError:
+    def connect_error(self, port: int, tls: Tls | None = None) -> RuntimeManagerError:
         streams = RedisStreams("127.0.0.1", port, password="", tls=tls, names=NAMES, output_maxlen=1000, silence_s=2)
         with contextlib.closing(streams), self.assertRaises(RuntimeManagerError) as caught:
             streams.ping()
@@ -222,7 +222,7 @@ class Strangers(unittest.TestCase):
         self.assertEqual(message.splitlines(), [message])
         return caught.exception
 
-    def test_each_is_named_by_what_it_answers_whether_tls_is_spoken_or_not(self) -> None:
+    def test_each_is_named_by_what_it_answers_with_tls_or_without(self) -> None:
         for answer, name in (
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server answers there"),
             (b"ERROR\r\n", "memcached"),
@@ -232,28 +232,28 @@ class Strangers(unittest.TestCase):
         ):
             for tls in (None, Tls()):
                 with self.subTest(name, tls=tls):
-                    error = self.asked(self.serve(answer), tls)
+                    error = self.connect_error(self.serve(answer), tls)
                     self.assertIsInstance(error, RedisUnfit)
                     self.assertIn(name, str(error))
                     self.assertIn("RTMANAGER_REDIS_MASTER_ADDR", error.remedy or "")
 
     @unittest.skipUnless(shutil.which("openssl"), "needs openssl to make certificates")
-    def test_a_certificate_that_does_not_do_is_told_from_one_of_another_authority(self) -> None:
+    def test_a_certificate_that_does_not_do_is_distinguished_from_one_of_another_authority(self) -> None:
         with tempfile.TemporaryDirectory() as home:
             ours, theirs = Authority(Path(home)), Authority(Path(home), "other")
             good, short = ours.sign("good"), ours.sign("short", new_key=SHORT_KEY)
             client_only = ours.sign("client-only", extensions="extendedKeyUsage=clientAuth")
-            for words, pair, tls in (
+            for expected, pair, tls in (
                 ("is not for a TLS server: renew it with", client_only, Tls(ours.certificate)),
                 ("has a key that is too short: renew it with", short, Tls(ours.certificate)),
                 ("name the authority that signed it in", good, Tls(theirs.certificate)),
                 ("renew it with an RSA key", good, Tls(ours.certificate, *short)),
             ):
                 front = TlsFront("/nothing", pair)
-                with self.subTest(words), contextlib.closing(front):
-                    error = self.asked(front.port, tls)
+                with self.subTest(expected), contextlib.closing(front):
+                    error = self.connect_error(front.port, tls)
                     self.assertIsInstance(error, RedisUnfit)
-                    self.assertIn(words, error.remedy or "")
+                    self.assertIn(expected, error.remedy or "")
 
     def test_a_file_whose_reading_might_not_end_is_named_and_not_opened(self) -> None:
         with tempfile.TemporaryDirectory() as home:
@@ -262,12 +262,12 @@ class Strangers(unittest.TestCase):
             for path in (pipe, "/dev/zero"):
                 for name, tls in (("CA", Tls(path)), ("CERT", Tls("", path)), ("KEY", Tls("", __file__, path))):
                     with self.subTest(name, path=path):
-                        error = self.asked(self.serve(b""), tls)
+                        error = self.connect_error(self.serve(b""), tls)
                         self.assertIsInstance(error, RedisUnfit)
                         self.assertIn(f"{path} cannot be read: it is no regular file", str(error))
                         self.assertEqual(error.remedy, f"correct RTMANAGER_REDIS_TLS_{name}")
                 with mock.patch.dict("os.environ", {"SSL_CERT_FILE": path}):
-                    self.assertEqual(self.asked(self.serve(b""), Tls()).remedy, "correct SSL_CERT_FILE")
+                    self.assertEqual(self.connect_error(self.serve(b""), Tls()).remedy, "correct SSL_CERT_FILE")
 
     def test_a_key_log_that_cannot_be_written_is_named(self) -> None:
         with tempfile.TemporaryDirectory() as home:
@@ -275,19 +275,19 @@ class Strangers(unittest.TestCase):
             os.mkfifo(pipe)
             for path in (pipe, f"{home}/none/log", home):
                 with self.subTest(path), mock.patch.dict("os.environ", {"SSLKEYLOGFILE": path}):
-                    error = self.asked(self.serve(b""), Tls())
+                    error = self.connect_error(self.serve(b""), Tls())
                     self.assertIn(f"SSLKEYLOGFILE='{path}' cannot be written", str(error))
                     self.assertEqual(error.remedy, "correct SSLKEYLOGFILE")
-                    self.assertIsInstance(self.asked(self.serve(b"")), Unavailable, "no TLS is wanted")
+                    self.assertIsInstance(self.connect_error(self.serve(b"")), Unavailable, "no TLS is wanted")
 
-    def test_one_that_says_nothing_is_silence_with_a_likely_cause(self) -> None:
+    def test_one_that_sends_nothing_is_silence_with_a_likely_cause(self) -> None:
         for tls in (None, Tls()):
-            error = self.asked(self.serve(None), tls)
+            error = self.connect_error(self.serve(None), tls)
             self.assertIsInstance(error, Unavailable)
             self.assertIn("accepts connections and says nothing", str(error))
 
-    def test_one_that_ends_each_connection_without_a_word_is_silence(self) -> None:
-        self.assertIsInstance(self.asked(self.serve(b"")), Unavailable)
+    def test_one_that_ends_each_connection_without_an_answer_is_silence(self) -> None:
+        self.assertIsInstance(self.connect_error(self.serve(b"")), Unavailable)
 
     def test_a_command_that_another_program_answers_ends_nothing(self) -> None:
         streams = RedisStreams(

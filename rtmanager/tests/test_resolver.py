@@ -17,7 +17,7 @@ FOUND = (socket.AF_INET, ("10.0.0.1", 8080))
 class NamesTest(unittest.TestCase):
     def setUp(self) -> None:
         self.gate = threading.Event()
-        self.asked: list[str] = []
+        self.resolved: list[str] = []
         resolver = mock.patch.object(socket, "getaddrinfo", self.resolve)
         resolver.start()
         self.addCleanup(resolver.stop)
@@ -26,7 +26,7 @@ class NamesTest(unittest.TestCase):
         self.addCleanup(self.gate.set)
 
     def resolve(self, host: str, port: int, **_: object) -> list[object]:
-        self.asked.append(host)
+        self.resolved.append(host)
         if host.startswith("stuck"):
             self.gate.wait(PATIENCE_S)
         if "\x00" in host:
@@ -40,16 +40,16 @@ class NamesTest(unittest.TestCase):
         return [self.names.look_up(loop, host, 8080) for host in hosts]
 
     def test_a_name_is_found_or_its_error_is(self) -> None:
-        async def ask() -> None:
+        async def run() -> None:
             known, unknown = self.look_up("known", "unknown")
             self.assertEqual(await known.found, [FOUND])
             with self.assertRaises(socket.gaierror):
                 await unknown.found
 
-        asyncio.run(ask())
+        asyncio.run(run())
 
     def test_a_name_that_cannot_be_one_costs_no_thread(self) -> None:
-        async def ask() -> None:
+        async def run() -> None:
             for _ in range(3):
                 for lookup in self.look_up("a\x00b", "a\x00c"):
                     with self.assertRaisesRegex(OSError, "cannot be resolved"):
@@ -57,10 +57,10 @@ class NamesTest(unittest.TestCase):
             (known,) = self.look_up("known")
             self.assertEqual(await known.found, [FOUND])
 
-        asyncio.run(ask())
+        asyncio.run(run())
 
-    def test_one_whose_turn_never_came_is_told_from_one_that_is_slow_and_is_not_asked_later(self) -> None:
-        async def ask() -> None:
+    def test_one_whose_turn_never_came_is_distinguished_from_one_that_is_slow_and_is_not_probed_later(self) -> None:
+        async def run() -> None:
             first, second, third = self.look_up("stuck-1", "stuck-2", "waiting")
             self.assertTrue(await first.has_begun_within(PATIENCE_S))
             self.assertTrue(await second.has_begun_within(PATIENCE_S))
@@ -69,11 +69,11 @@ class NamesTest(unittest.TestCase):
             (last,) = self.look_up("last")
             self.assertEqual(await last.found, [FOUND])
 
-        asyncio.run(ask())
-        self.assertNotIn("waiting", self.asked)
+        asyncio.run(run())
+        self.assertNotIn("waiting", self.resolved)
 
     def test_threads_are_kept_are_daemons_and_end_with_a_close(self) -> None:
-        async def ask() -> None:
+        async def run() -> None:
             for _ in range(5):
                 (lookup,) = self.look_up("known")
                 await lookup.found
@@ -83,7 +83,7 @@ class NamesTest(unittest.TestCase):
             return [thread for thread in threading.enumerate() if thread.name == "rtm-probe-names"]
 
         before = set(threads())
-        asyncio.run(ask())
+        asyncio.run(run())
         (thread,) = set(threads()) - before
         self.assertTrue(thread.daemon)
         self.names.close()

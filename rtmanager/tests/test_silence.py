@@ -55,7 +55,7 @@ class PostgresAnswers(unittest.TestCase):
             self.assertEqual(is_silence_of_postgres(error), error in silent, repr(error))
 
     def test_an_answer_is_not_called_silence(self) -> None:
-        for error, said in {
+        for error, expected in {
             psycopg.errors.UndefinedTable("no such table"): "refuses",
             psycopg.errors.ReadOnlySqlTransaction("read-only"): "refuses",
             psycopg.errors.DiskFull("no space"): "refuses",
@@ -64,7 +64,7 @@ class PostgresAnswers(unittest.TestCase):
             psycopg.OperationalError("connection failed: FATAL: too many connections"): "takes no connection",
             PoolTimeout("couldn't get a connection after 5 sec"): "does not answer",
         }.items():
-            self.assertEqual(verb(error), said, repr(error))
+            self.assertEqual(verb(error), expected, repr(error))
 
 
 class RedisLimits(unittest.TestCase):

@@ -12,7 +12,7 @@ from rtmanager.bootstrap import startup
 from rtmanager.bootstrap.dependencies import Check
 from rtmanager.bootstrap.startup import Startup, StartupFailed
 from rtmanager.domain.errors import RuntimeManagerError, TemporaryAnswer, Unavailable
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 
 SYSTEMS = {"postgres": "PostgreSQL", "redis": "Redis", "docker": "Docker", "state root": "file system"}
 WAITS, ANSWERS = "dependency does not answer, the start waits for it", "dependency answers, the start goes on"
@@ -24,8 +24,8 @@ def silence(name: str = "redis") -> Unavailable:
 
 class StartupTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.heard = Heard()
-        self.asked: list[str] = []
+        self.captured = LogCapture()
+        self.checked: list[str] = []
         patched = mock.patch.object(startup, "PAUSE_S", 0.01)
         patched.start()
         self.addCleanup(patched.stop)
@@ -34,37 +34,37 @@ class StartupTest(unittest.TestCase):
         """A check that raises these errors one after the other, then succeeds, or raises `forever` each time."""
         rest = list(answers)
 
-        def ask() -> str:
-            self.asked.append(name)
+        def run() -> str:
+            self.checked.append(name)
             if rest:
                 raise rest.pop(0)
             if forever is not None:
                 raise forever
             return "is there"
 
-        return Check(name, SYSTEMS[name], ask, f"start {name}")
+        return Check(name, SYSTEMS[name], run, f"start {name}")
 
     def start(self, checks: Sequence[Check], wait_s: float = 60.0) -> None:
-        Startup(wait_s, self.heard.logger).run(checks)
+        Startup(wait_s, self.captured.logger).run(checks)
 
-    def told(self) -> list[tuple[str, str]]:
-        return [(record.getMessage(), record.__dict__["dependency"]) for record in self.heard.records]
+    def logged(self) -> list[tuple[str, str]]:
+        return [(record.getMessage(), record.__dict__["dependency"]) for record in self.captured.records]
 
     def test_when_all_answer_nothing_is_logged(self) -> None:
         self.start([self.check(name) for name in SYSTEMS])
-        self.assertEqual((sorted(self.asked), self.told()), (sorted(SYSTEMS), []))
+        self.assertEqual((sorted(self.checked), self.logged()), (sorted(SYSTEMS), []))
 
-    def test_each_that_is_silent_is_asked_again_and_logged_once_when_it_begins_and_when_it_answers(self) -> None:
+    def test_each_that_is_silent_is_checked_again_and_logged_once_when_it_begins_and_when_it_answers(self) -> None:
         self.start([self.check(name, *(silence(name) for _ in range(3))) for name in ("postgres", "redis", "docker")])
         for name in ("postgres", "redis", "docker"):
-            self.assertEqual([what for what, of in self.told() if of == name], [WAITS, ANSWERS])
-            self.assertEqual(self.asked.count(name), 4)
+            self.assertEqual([what for what, of in self.logged() if of == name], [WAITS, ANSWERS])
+            self.assertEqual(self.checked.count(name), 4)
 
     def test_one_that_stays_silent_ends_the_start_with_its_name_and_the_remedy(self) -> None:
         with self.assertRaisesRegex(StartupFailed, "^redis: redis does not answer; remedy: start redis$"):
             self.start([self.check("redis", forever=silence())], wait_s=0.05)
-        self.assertEqual(self.told(), [(WAITS, "redis")])
-        self.assertGreater(len(self.asked), 1)
+        self.assertEqual(self.logged(), [(WAITS, "redis")])
+        self.assertGreater(len(self.checked), 1)
 
     def test_what_no_waiting_mends_ends_the_start_at_once_and_is_what_is_named(self) -> None:
         wrong = RuntimeManagerError("the password is wrong")
@@ -75,16 +75,16 @@ class StartupTest(unittest.TestCase):
         gone = TemporaryAnswer("state root", "it is gone", answer="gone", code=mock.Mock())
         with self.assertRaisesRegex(StartupFailed, "^state root: it is gone"):
             self.start([self.check("state root", gone)])
-        self.assertEqual(self.asked, ["state root"])
+        self.assertEqual(self.checked, ["state root"])
 
     def test_a_wait_too_short_for_a_second_question_is_none(self) -> None:
         with self.assertRaises(StartupFailed):
             self.start([self.check("redis", silence())], wait_s=0.001)
-        self.assertEqual((self.asked, self.told()), (["redis"], []))
+        self.assertEqual((self.checked, self.logged()), (["redis"], []))
 
     def test_a_redis_that_takes_no_writes_is_no_reason_to_wait(self) -> None:
         self.start([self.check("redis", WritesRefused("it is full", "make room"))])
-        self.assertEqual(self.heard.messages, ["redis takes no writes, waiting for it"])
+        self.assertEqual(self.captured.messages, ["redis takes no writes, waiting for it"])
 
 
 class RefusalsTest(unittest.TestCase):

@@ -23,7 +23,7 @@ from rtmanager.adapters.state_root import MIN_INODES
 from rtmanager.domain.errors import InvalidValue, TemporaryAnswer, Unavailable
 from rtmanager.domain.game import check_game_id
 from rtmanager.ports.runtime import StateDirectoryInvalid, StateRootUnfit
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.tests.operating import wait_until
 from rtmanager.workers.state_root import StateRootWatch
 
@@ -165,7 +165,7 @@ class HostStateDirectoriesTest(unittest.TestCase):
         ):
             self.directories.check_root()
 
-    def test_what_the_process_lacks_says_nothing_of_the_directory(self) -> None:
+    def test_what_the_process_lacks_is_no_fault_of_the_directory(self) -> None:
         for call in ("os.open", "os.mkdir", "os.fstatvfs"):
             for number, remedy in (
                 (errno.EMFILE, "ulimit -n"),
@@ -183,10 +183,10 @@ class HostStateDirectoriesTest(unittest.TestCase):
         numbers = {*errno.errorcode, 0, 12345} - lacks - {errno.EEXIST}
         for call, path, passing in (("os.mkdir", self.root, set()), ("os.chmod", self.root / "g1", {errno.ENOENT})):
             for number in numbers:
-                with self.subTest(call, number=number), mock.patch(call, side_effect=OSError(number, "said")):
+                with self.subTest(call, number=number), mock.patch(call, side_effect=OSError(number, "refused")):
                     judge = self.assert_refused if number in FINAL - passing else self.assert_deferred
                     judge(f"{path}: ")
-        with mock.patch("os.mkdir", side_effect=OSError(errno.EPERM, "said")):
+        with mock.patch("os.mkdir", side_effect=OSError(errno.EPERM, "refused")):
             self.assert_refused("lsattr")
 
     def test_who_can_give_a_directory_to_its_owner_is_not_warned(self) -> None:
@@ -350,7 +350,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         self.root = Path(directory.name).resolve() / "games"
         self.root.mkdir()
         self.kept: list[str] = []
-        self.asked = 0
+        self.checks = 0
         self.directories = self.manager()
 
     def manager(self, min_free_bytes: int = 1 << 20) -> HostStateDirectories:
@@ -360,7 +360,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         )
 
     def games(self) -> Sequence[str]:
-        self.asked += 1
+        self.checks += 1
         return self.kept
 
     def assert_unfit(self, *parts: str) -> None:
@@ -374,7 +374,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
 
     def remount(self) -> None:
         """Replace the root with an empty directory, as an unmount does."""
-        self.root.rename(self.root.with_name(f"away-{self.asked}"))
+        self.root.rename(self.root.with_name(f"away-{self.checks}"))
         self.root.mkdir()
 
     def has(self, **found: int) -> Any:
@@ -389,7 +389,7 @@ class RootThatMayTakeNoGame(unittest.TestCase):
             self.assert_unfit(f"{MIN_INODES - 1} inodes")
         self.directories.prepare("new")
 
-    def test_what_a_file_system_does_not_tell_or_nobody_wants_checked_is_enough(self) -> None:
+    def test_what_a_file_system_does_not_report_or_no_setting_checks_is_enough(self) -> None:
         with self.has(f_blocks=0, f_bavail=0, f_files=0, f_favail=0):
             self.directories.check_root()
         with self.has(f_bavail=0, f_favail=0):
@@ -429,12 +429,12 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         for game_id in ("g1", "g2"):
             self.directories.prepare(game_id)
             self.directories.check_root()
-        self.assertEqual(self.asked, 1)
+        self.assertEqual(self.checks, 1)
         self.remount()
         self.directories.check_root()
-        self.assertEqual(self.asked, 2)
+        self.assertEqual(self.checks, 2)
 
-    def test_records_that_cannot_be_read_delay_a_game_and_say_nothing_of_the_root(self) -> None:
+    def test_records_that_cannot_be_read_delay_a_game_and_mean_nothing_for_the_root(self) -> None:
         with mock.patch.object(self, "games", side_effect=Unavailable("postgres", "away")):
             self.directories = self.manager()
         self.directories.check_root()
@@ -443,10 +443,10 @@ class RootThatMayTakeNoGame(unittest.TestCase):
         self.assertEqual(list(self.root.iterdir()), [])
 
     def test_a_watch_logs_each_change_once(self) -> None:
-        heard = Heard()
-        watch = StateRootWatch(self.directories.check_root, heard.logger)
+        captured = LogCapture()
+        watch = StateRootWatch(self.directories.check_root, captured.logger)
         for free, usable in ((1 << 20, True), (0, False), (0, False), (1 << 20, True)):
             with self.has(f_bavail=free):
                 self.assertFalse(watch.step())
             self.assertEqual(watch.usable, usable)
-        self.assertEqual([record.levelname for record in heard.records], ["ERROR", "INFO"])
+        self.assertEqual([record.levelname for record in captured.records], ["ERROR", "INFO"])

@@ -34,38 +34,38 @@ class CallsTest(WorldTestCase):
         self.addCleanup(self.threads.shutdown)
         self.addCleanup(self.calls.close)
 
-    def ask(self) -> Future[OperationResult]:
+    def submit(self) -> Future[OperationResult]:
         """Start a call, and wait until its operation is accepted."""
-        asked = self.threads.submit(self.calls.perform, request())
+        pending = self.threads.submit(self.calls.perform, request())
         wait_until(lambda: bool(self.world.store.operations))
-        return asked
+        return pending
 
-    def test_a_caller_hears_the_end_that_this_instance_announces(self) -> None:
-        asked = self.ask()
+    def test_a_caller_gets_the_end_that_this_instance_announces(self) -> None:
+        pending = self.submit()
         self.completions.announce(1, DONE)
-        self.assertEqual(asked.result(PATIENCE_S), DONE)
+        self.assertEqual(pending.result(PATIENCE_S), DONE)
 
-    def test_a_caller_hears_the_end_that_another_instance_wrote(self) -> None:
-        asked = self.ask()
+    def test_a_caller_gets_the_end_that_another_instance_wrote(self) -> None:
+        pending = self.submit()
         other = self.world.store.queue(2)
         (operation,) = other.claim(1)
         other.finish(operation, ended(Outcome.FAILURE, error_code=ErrorCode.CONFLICT, error_message="no"))
-        self.assertEqual(asked.result(PATIENCE_S), OperationResult(Outcome.FAILURE, ErrorCode.CONFLICT, "no"))
+        self.assertEqual(pending.result(PATIENCE_S), OperationResult(Outcome.FAILURE, ErrorCode.CONFLICT, "no"))
 
-    def test_the_executor_is_woken(self) -> None:
-        self.ask()
+    def test_the_executor_is_notified(self) -> None:
+        self.submit()
         wait_until(self.wake._event.is_set)
 
     def test_a_second_call_for_a_busy_game_is_refused_at_once(self) -> None:
-        self.ask()
+        self.submit()
         with self.assertRaises(GameBusy):
             self.calls.perform(request())
 
-    def test_a_put_off_operation_is_told_as_unavailable(self) -> None:
-        asked = self.ask()
+    def test_a_put_off_operation_is_reported_as_unavailable(self) -> None:
+        pending = self.submit()
         self.completions.announce(1, Unavailable("docker", "goes on by itself"))
         with self.assertRaises(Unavailable) as caught:
-            asked.result(PATIENCE_S)
+            pending.result(PATIENCE_S)
         self.assertEqual(caught.exception.dependency, "docker")
 
     def test_without_a_required_dependency_nothing_is_queued(self) -> None:
@@ -79,7 +79,7 @@ class CallsTest(WorldTestCase):
         with self.assertRaises(Unavailable):
             self.calls.perform(request())
 
-    def test_a_caller_hears_whether_his_request_may_have_been_accepted_all_the_same(self) -> None:
+    def test_a_caller_is_informed_whether_the_request_may_have_been_accepted_all_the_same(self) -> None:
         for untouched in (True, False):
             lost = Unavailable("postgres", "the server went away", untouched=untouched)
             with mock.patch.object(self.queue, "submit", side_effect=lost), self.assertRaises(Unavailable) as caught:
@@ -88,38 +88,38 @@ class CallsTest(WorldTestCase):
             self.assertIn("the server went away", str(caught.exception))
 
     def test_a_call_whose_end_cannot_be_read_is_unavailable_and_its_operation_is_not_lost(self) -> None:
-        asked = self.ask()
+        pending = self.submit()
         self.world.store.trouble.available = False
         with self.assertRaises(Unavailable):
-            asked.result(PATIENCE_S)
+            pending.result(PATIENCE_S)
         self.world.store.trouble.available = True
         self.assertEqual(len(self.queue.claim(1)), 1)
 
-    def test_a_call_whose_end_the_store_refuses_to_give_is_told_that_it_was_accepted(self) -> None:
+    def test_a_call_whose_end_the_store_refuses_to_give_is_answered_that_it_was_accepted(self) -> None:
         with mock.patch.object(self.queue, "verdict", side_effect=StoreRejected("no such column")):
-            asked = self.ask()
+            pending = self.submit()
             with self.assertRaisesRegex(StoreRejected, "no such column; operation 1 was accepted"):
-                asked.result(PATIENCE_S)
+                pending.result(PATIENCE_S)
 
     def test_a_caller_whose_operation_a_restore_has_forgotten_does_not_wait_for_ever(self) -> None:
-        asked = self.ask()
+        pending = self.submit()
         self.world.store.operations.clear()
         with self.assertRaises(Unavailable) as caught:
-            asked.result(PATIENCE_S)
+            pending.result(PATIENCE_S)
         self.assertNotIn("goes on by itself", str(caught.exception))
 
     def test_a_stopping_instance_takes_no_call_and_those_that_wait_go_on_waiting(self) -> None:
-        asked = self.ask()
+        pending = self.submit()
         self.calls.refuse()
         with self.assertRaises(Unavailable) as caught:
             self.calls.perform(request("g2"))
         self.assertEqual(caught.exception.dependency, "rtmanager")
         self.assertEqual(len(self.world.store.operations), 1)
         self.completions.announce(1, DONE)
-        self.assertEqual(asked.result(PATIENCE_S), DONE)
+        self.assertEqual(pending.result(PATIENCE_S), DONE)
 
     def test_once_nothing_is_claimed_only_callers_of_what_is_under_way_go_on_waiting(self) -> None:
-        under_way = self.ask()
+        under_way = self.submit()
         queued = self.threads.submit(self.calls.perform, request("g2"))
         wait_until(lambda: len(self.world.store.operations) == 2)
         live = {1}
@@ -132,11 +132,11 @@ class CallsTest(WorldTestCase):
         live.clear()
         self.assertEqual(under_way.result(PATIENCE_S), DONE)
 
-    def test_a_caller_that_still_waits_at_the_end_is_told_that_nothing_is_lost(self) -> None:
-        asked = self.ask()
+    def test_a_caller_that_still_waits_at_the_end_is_answered_that_nothing_is_lost(self) -> None:
+        pending = self.submit()
         self.calls.close()
         with self.assertRaises(Unavailable) as caught:
-            asked.result(PATIENCE_S)
+            pending.result(PATIENCE_S)
         self.assertIn("operation 1", str(caught.exception))
 
 
@@ -165,7 +165,7 @@ class CompletionsTest(TestCase):
         self.assertIsNone(completions.wait(0, 0))
         self.assertEqual(completions.wait(1, 0), DONE)
 
-    def test_a_waiter_is_woken_by_the_end(self) -> None:
+    def test_a_waiter_is_notified_by_the_end(self) -> None:
         completions = CompletionNotifier()
         found: list[OperationResult | None] = []
         waiter = threading.Thread(target=lambda: found.append(completions.wait(1, PATIENCE_S)))

@@ -30,8 +30,8 @@ from rtmanager.ports.watching import (
     UnreadableEvent,
     WriteResult,
 )
-from rtmanager.tests.making import NETWORK, Heard, quiet, record, request, view
-from rtmanager.tests.watching import FakeProbes, LooksAtOnce, Said, WatchedWorld
+from rtmanager.tests.making import NETWORK, LogCapture, quiet, record, request, view
+from rtmanager.tests.watching import FakeProbes, FakeResult, UnthreadedQueue, WatchedWorld
 from rtmanager.workers.inspector import Inspector
 from rtmanager.workers.prober import Prober
 from rtmanager.workers.reconcile import listener as events_module
@@ -70,40 +70,40 @@ class Feed:
 class ListenerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.feed = Feed()
-        self.reconcile_queue = LooksAtOnce(lambda _game_id, _hint: True)
+        self.reconcile_queue = UnthreadedQueue(lambda _game_id, _hint: True)
         self.passes: list[str] = []
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.signals = SignalMemory()
         self.listener = EventListener(
             self.feed,
             self.reconcile_queue,  # type: ignore[arg-type]  # the same, without threads
             missed=lambda: self.passes.append("pass"),
-            logger=self.heard.logger,
+            logger=self.captured.logger,
             present_run=self.present_run,
             signals=self.signals,
         )
         #: None: it accepts no calls.
         self.began: RuntimeRun | None = RuntimeRun()
-        self.asked = 0
+        self.run_queries = 0
 
     def present_run(self) -> RuntimeRun:
-        self.asked += 1
+        self.run_queries += 1
         if self.began is None:
             raise Unavailable("docker", "connection refused")
         return self.began
 
-    def hear(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[ReconcileHint, float]]:
+    def deliver(self, *events: ContainerEvent | UnreadableEvent) -> dict[str, tuple[ReconcileHint, float]]:
         """The games that these events queue, with their hints and delays in seconds."""
         self.feed.events = list(events)
         self.listener.step()
         return self.reconcile_queue.named
 
-    def test_a_death_is_looked_at_at_once(self) -> None:
-        hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
+    def test_a_death_is_reconciled_at_once(self) -> None:
+        hint, delay_s = self.deliver(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.source, hint.containers, delay_s), (HealthSource.DOCKER_EVENT, {"c-1"}, 0))
 
     def test_so_is_a_kill_by_hand(self) -> None:
-        named = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))
+        named = self.deliver(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].signalled), (0, {"c-1"}))
 
     def test_a_signal_after_which_the_runtime_accepts_calls_is_a_persons(self) -> None:
@@ -120,23 +120,23 @@ class ListenerTest(unittest.TestCase):
             self.setUp()
             self.began = run
             kill = _event(ContainerEventKind.KILL, signal="15", time_ns=time_ns)
-            self.hear(kill, _event(ContainerEventKind.DIE, time_ns=time_ns))
+            self.deliver(kill, _event(ContainerEventKind.DIE, time_ns=time_ns))
             self.assertEqual(self.signals.sender(_ended(time_ns)), sender, run)
 
     def test_a_signal_explains_no_end_after_the_death_that_followed_it(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1), _event(ContainerEventKind.DIE, time_ns=2))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1), _event(ContainerEventKind.DIE, time_ns=2))
         self.assertEqual(self.signals.sender(_ended(2)), Sender.PERSON)
         self.assertIsNone(self.signals.sender(_ended(20 * 10**9)), "a person started it again")
         self.began = None
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=20 * 10**9))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=20 * 10**9))
         self.assertEqual(self.signals.sender(_ended(20 * 10**9)), Sender.RUNTIME)
 
     def test_a_persons_stop_is_undecided_until_its_end_is_decided_on(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
         self.assertEqual(self.signals.undecided(60), {}, "it lives")
-        self.hear(_event(ContainerEventKind.DIE, time_ns=2))
+        self.deliver(_event(ContainerEventKind.DIE, time_ns=2))
         self.assertEqual(self.signals.undecided(60), {"g1": "c-1"})
         self.assertEqual(self.signals.undecided(-1), {}, "a pass has decided on what died long ago")
         self.signals.sender(_ended(2))
@@ -144,9 +144,9 @@ class ListenerTest(unittest.TestCase):
 
     def test_a_runtime_that_goes_down_does_not_take_over_a_persons_stop_under_way(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
         self.began = None
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=5), _event(ContainerEventKind.DIE, time_ns=6))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=5), _event(ContainerEventKind.DIE, time_ns=6))
         self.assertEqual(self.signals.sender(_ended(6)), Sender.PERSON)
 
     def test_a_signal_that_is_no_stop_explains_an_end_for_the_usual_grace_only(self) -> None:
@@ -162,27 +162,27 @@ class ListenerTest(unittest.TestCase):
             with self.subTest(signal=signal, after_s=after_s):
                 self.signals = SignalMemory()
                 self.listener._signals = self.signals
-                self.hear(_event(ContainerEventKind.KILL, signal=signal, signal_is_label=hidden))
+                self.deliver(_event(ContainerEventKind.KILL, signal=signal, signal_is_label=hidden))
                 ended = after_s * 10**9
                 self.assertEqual(self.signals.sender(_ended(ended)), Sender.PERSON if explained else None)
                 self.reconcile_queue.named.clear()
-                hint, _ = self.hear(_event(ContainerEventKind.DIE, time_ns=ended, signal_is_label=hidden))["g1"]
+                hint, _ = self.deliver(_event(ContainerEventKind.DIE, time_ns=ended, signal_is_label=hidden))["g1"]
                 self.assertEqual(hint.signalled, {"c-1"} if explained else frozenset())
 
     def test_a_reload_does_not_shorten_a_stop_under_way(self) -> None:
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(*(_event(ContainerEventKind.KILL, signal=signal) for signal in ("15", "1")))
+        self.deliver(*(_event(ContainerEventKind.KILL, signal=signal) for signal in ("15", "1")))
         self.assertEqual(self.signals.sender(_ended(200 * 10**9)), Sender.PERSON)
 
     def test_a_stop_under_way_outlasts_the_time_that_the_runtime_is_away(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         self.enterContext(mock.patch.object(signals_module, "monotonic", clock))
         self.began = RuntimeRun(datetime.fromtimestamp(0, UTC))
-        self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+        self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
         clock.return_value, self.feed.breaks = 10.0, True
-        self.assertRaises(Unavailable, self.hear)
+        self.assertRaises(Unavailable, self.deliver)
         clock.return_value, self.feed.breaks = 3610.0, False
-        self.hear()
+        self.deliver()
         self.assertEqual(self.signals.sender(_ended(3609 * 10**9)), Sender.PERSON)
         self.assertIsNone(self.signals.sender(_ended(4000 * 10**9)), "it survived the signal")
 
@@ -191,45 +191,45 @@ class ListenerTest(unittest.TestCase):
             with self.subTest(sender):
                 self.setUp()
                 self.began = RuntimeRun(began) if began else None
-                self.hear(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
+                self.deliver(_event(ContainerEventKind.KILL, signal="15", time_ns=1))
                 self.feed.breaks = True
-                self.assertRaises(Unavailable, self.hear, _event(ContainerEventKind.DIE, time_ns=2))
+                self.assertRaises(Unavailable, self.deliver, _event(ContainerEventKind.DIE, time_ns=2))
                 self.assertEqual(self.signals.sender(_ended(2)), sender)
 
-    def test_a_runtime_that_shuts_down_is_not_asked_about_each_signal(self) -> None:
+    def test_a_runtime_that_shuts_down_is_not_queried_for_each_signal(self) -> None:
         self.began = None
-        self.hear(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
-        self.assertEqual(self.asked, 1)
+        self.deliver(*(_event(ContainerEventKind.KILL, signal="15", time_ns=number) for number in range(5)))
+        self.assertEqual(self.run_queries, 1)
 
-    def test_one_that_was_asked_to_end_may_be_about_to_start_again(self) -> None:
-        named = self.hear(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))
+    def test_one_with_a_signal_to_end_may_be_about_to_start_again(self) -> None:
+        named = self.deliver(_event(ContainerEventKind.KILL, signal="15"), _event(ContainerEventKind.DIE))
         self.assertEqual((named["g1"][1], named["g1"][0].signalled), (RESTART_GRACE_S, {"c-1"}))
 
-    def test_a_signal_that_asks_for_something_else_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
+    def test_a_signal_with_another_purpose_is_forgotten_and_so_is_one_of_long_ago(self) -> None:
         for signal, died_ns in (("10", 5), ("15", 10**9 * 3600)):
             self.reconcile_queue.named.clear()
-            self.hear(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
-            named = self.hear(_event(ContainerEventKind.DIE, time_ns=died_ns))
+            self.deliver(_event(ContainerEventKind.KILL, signal=signal, time_ns=1))
+            named = self.deliver(_event(ContainerEventKind.DIE, time_ns=died_ns))
             self.assertEqual((named["g1"][1], named["g1"][0].signalled), (0, frozenset()), signal)
 
-    def test_a_container_that_was_destroyed_is_looked_at(self) -> None:
-        self.assertIn("g1", self.hear(_event(ContainerEventKind.DESTROY)))
+    def test_a_container_that_was_destroyed_is_reconciled(self) -> None:
+        self.assertIn("g1", self.deliver(_event(ContainerEventKind.DESTROY)))
 
-    def test_memory_that_ran_out_is_told_with_its_time(self) -> None:
-        hint, _ = self.hear(_event(ContainerEventKind.OOM, time_ns=77))["g1"]
+    def test_memory_that_ran_out_is_published_with_its_time(self) -> None:
+        hint, _ = self.deliver(_event(ContainerEventKind.OOM, time_ns=77))["g1"]
         self.assertEqual(hint.oom, {"c-1": 77})
 
     def test_memory_that_runs_out_all_the_time_is_counted_in_the_log(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
         for now in (0, 1, 2, 61, 62, 121, 122):
             clock.return_value = now
-            self.hear(_event(ContainerEventKind.OOM, time_ns=now + 1))
-        lines = [record.times for record in self.heard.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
+            self.deliver(_event(ContainerEventKind.OOM, time_ns=now + 1))
+        lines = [record.times for record in self.captured.records if "ran out of memory" in record.getMessage()]  # type: ignore[attr-defined]
         self.assertEqual(lines, [3, 2])
 
-    def test_exits_that_passes_alone_find_while_the_feed_is_connected_say_that_no_events_arrive(self) -> None:
+    def test_exits_that_passes_alone_find_while_the_feed_is_connected_show_that_no_events_arrive(self) -> None:
         clock = self.enterContext(mock.patch.object(events_module, "monotonic", return_value=0.0))
-        self.hear(_event(ContainerEventKind.DIE))
+        self.deliver(_event(ContainerEventKind.DIE))
         clock.return_value = 60.0
         of_no_weight = (("c-1", 30.0), ("c-2", 2.0), ("c-2", 61.0))  # already received, too recent, before the connect
         for container_id, ended_ago_s in (*of_no_weight, ("c-2", 30.0), ("c-3", 30.0)):
@@ -237,53 +237,53 @@ class ListenerTest(unittest.TestCase):
         self.assertEqual(self.listener.problem(), "")
         self.listener.exit_found("c-4", 30.0)
         self.assertIn("no events arrive, 3 exits", self.listener.problem())
-        self.hear(_event(ContainerEventKind.DIE))
+        self.deliver(_event(ContainerEventKind.DIE))
         self.assertEqual(self.listener.problem(), "")
-        self.assertEqual(self.heard.messages.count("no events arrive"), 1)
+        self.assertEqual(self.captured.messages.count("no events arrive"), 1)
 
     def test_exits_after_a_break_of_the_feed_are_no_missed_events(self) -> None:
-        self.hear()
+        self.deliver()
         self.feed.breaks = True
-        self.assertRaises(Unavailable, self.hear)
+        self.assertRaises(Unavailable, self.deliver)
         for number in range(3):
             self.listener.exit_found(f"c-{number}", 30.0)
         self.assertEqual(self.listener.problem(), "")
 
-    def test_a_death_that_no_signal_explains_is_told_as_such(self) -> None:
-        hint, delay_s = self.hear(_event(ContainerEventKind.DIE))["g1"]
+    def test_a_death_that_no_signal_explains_is_published_as_such(self) -> None:
+        hint, delay_s = self.deliver(_event(ContainerEventKind.DIE))["g1"]
         self.assertEqual((hint.unexplained, delay_s), ({"c-1"}, 0))
         self.reconcile_queue.named.clear()
-        hint, _ = self.hear(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))["g1"]
+        hint, _ = self.deliver(_event(ContainerEventKind.KILL, signal="9"), _event(ContainerEventKind.DIE))["g1"]
         self.assertEqual(hint.unexplained, frozenset())
 
     def test_a_label_that_hides_the_signal_makes_every_signal_one_to_end(self) -> None:
         for signal in ("28", "9", "15", "no signal at all"):
             self.reconcile_queue.named.clear()
             died = _event(ContainerEventKind.DIE, signal_is_label=True)
-            named = self.hear(_event(ContainerEventKind.KILL, signal=signal), died)
+            named = self.deliver(_event(ContainerEventKind.KILL, signal=signal), died)
             self.assertEqual((named["g1"][1], named["g1"][0].signalled), (RESTART_GRACE_S, {"c-1"}), signal)
         self.reconcile_queue.named.clear()
         self.assertEqual(
-            self.hear(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].signalled, frozenset()
+            self.deliver(_event(ContainerEventKind.DIE, signal_is_label=True))["g1"][0].signalled, frozenset()
         )
 
     def test_what_cannot_be_a_games_id_is_left_to_a_pass(self) -> None:
         events = [_event(ContainerEventKind.DIE, game_id=game_id) for game_id in ("a\ufffdb", "../x", "", "x" * 600)]
-        self.assertEqual(self.hear(*events), {})
+        self.assertEqual(self.deliver(*events), {})
 
     def test_after_events_that_cannot_be_read_a_pass_follows_and_not_one_for_each(self) -> None:
         unreadable = UnreadableEvent("no JSON")
-        self.assertIn("g1", self.hear(unreadable, _event(ContainerEventKind.DIE), unreadable, unreadable))
+        self.assertIn("g1", self.deliver(unreadable, _event(ContainerEventKind.DIE), unreadable, unreadable))
         self.assertEqual(self.passes, ["pass"])
-        self.hear()
+        self.deliver()
         self.assertEqual(self.passes, ["pass"], "the pause is not over")
         with mock.patch.object(events_module, "UNREADABLE_PAUSE_S", 0.0):
-            self.hear()
-            self.hear()
+            self.deliver()
+            self.deliver()
         self.assertEqual(self.passes, ["pass", "pass"], "one more for those after the first")
 
     def test_after_a_break_of_any_kind_a_pass_is_made_once(self) -> None:
-        self.hear()
+        self.deliver()
         self.assertEqual(self.passes, [], "the first one comes before")
         self.feed.breaks = True
         self.assertRaises(Unavailable, self.listener.step)
@@ -291,8 +291,8 @@ class ListenerTest(unittest.TestCase):
         self.assertRaises(Unavailable, self.listener.step)
         self.assertEqual(self.passes, [])
         self.feed.reachable = True
-        self.hear()
-        self.hear()
+        self.deliver()
+        self.deliver()
         self.assertEqual(self.passes, ["pass"])
 
 
@@ -315,13 +315,13 @@ class AwayTest(unittest.TestCase):
         watch._loops = [mock.Mock(away=error, **{"is_away_for_long.return_value": is_long})]
         return watch.away() == [error]
 
-    def test_silence_of_docker_is_told_when_it_goes_on_and_all_else_at_once(self) -> None:
+    def test_silence_of_docker_is_reported_when_it_goes_on_and_all_else_at_once(self) -> None:
         silence = Unavailable("docker", "nothing within 30 s")
         self.assertFalse(self.away(silence, is_long=False))
         self.assertTrue(self.away(silence, is_long=True))
         unreadable = TemporaryAnswer("docker", "odd", answer="list: unreadable", code=ErrorCode.INTERNAL_ERROR)
-        for told in (unreadable, FinalAnswer("docker", "403"), Unavailable("postgres", "away")):
-            self.assertTrue(self.away(told, is_long=False), told)
+        for error in (unreadable, FinalAnswer("docker", "403"), Unavailable("postgres", "away")):
+            self.assertTrue(self.away(error, is_long=False), error)
 
 
 class InspectorTest(WatcherTestCase):
@@ -339,7 +339,7 @@ class InspectorTest(WatcherTestCase):
             leases=findings,
             runtime=self.world.docker,
             clock=self.world.clock,
-            written=self.world.told.append,
+            written=self.world.written.append,
             period_s=PERIOD_S,
             logger=quiet(),
         )
@@ -348,11 +348,11 @@ class InspectorTest(WatcherTestCase):
         self.world.docker.alter(self.container_id, **changes)
         self.inspector.step()
 
-    def test_what_runs_well_is_not_told(self) -> None:
+    def test_what_runs_well_is_not_published(self) -> None:
         self.inspector.step()
         self.assertEqual(self.world.events(), [])
 
-    def test_a_paused_container_is_told_once_and_is_healthy_again_when_it_goes_on(self) -> None:
+    def test_a_paused_container_is_published_once_and_is_healthy_again_when_it_goes_on(self) -> None:
         self.change(state=ContainerState.PAUSED)
         self.inspector.step()
         self.assertEqual(self.details(), ['{"restart_count":0,"state":"paused","health":""}'])
@@ -363,11 +363,11 @@ class InspectorTest(WatcherTestCase):
         self.change(state=ContainerState.PAUSED)
         self.assertEqual(self.world.events(), ["inspect_unhealthy"] * 2)
 
-    def test_an_image_that_finds_itself_unhealthy_is_told(self) -> None:
+    def test_an_image_that_finds_itself_unhealthy_is_published(self) -> None:
         self.change(health="unhealthy")
         self.assertEqual(self.details(), ['{"restart_count":0,"state":"running","health":"unhealthy"}'])
 
-    def test_a_restart_count_is_told_when_it_grew_since_the_last_look(self) -> None:
+    def test_a_restart_count_is_reported_when_it_grew_since_the_last_inspection(self) -> None:
         self.change(restart_count=4)
         self.assertEqual(self.world.events(), [], "the first look is the baseline")
         self.change(restart_count=5)
@@ -375,7 +375,7 @@ class InspectorTest(WatcherTestCase):
         self.change(restart_count=6)
         self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":5,', '{"restart_count":6,'])
 
-    def test_what_has_run_for_an_hour_is_inspected_only_when_a_list_tells_of_trouble(self) -> None:
+    def test_what_has_run_for_an_hour_is_inspected_only_when_a_list_shows_trouble(self) -> None:
         self.change(up_for_an_hour=True)
         self.assertEqual(self.inspections(), 0)
         self.change(health="unhealthy")
@@ -384,19 +384,19 @@ class InspectorTest(WatcherTestCase):
         self.change(state=ContainerState.PAUSED)
         self.assertEqual((self.inspections(), self.snapshot()), (3, HealthStatus.INSPECT_UNHEALTHY))
 
-    def test_what_has_run_for_an_hour_and_was_started_anew_since_is_told(self) -> None:
+    def test_what_has_run_for_an_hour_and_was_started_anew_since_is_published(self) -> None:
         self.change(up_for_an_hour=True, restart_count=4)
         self.change(up_for_an_hour=False, restart_count=5)
         self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":5,'])
 
-    def test_what_a_person_started_anew_is_not_told_but_what_follows_is(self) -> None:
+    def test_what_a_person_started_anew_is_not_published_but_what_follows_is(self) -> None:
         self.change(up_for_an_hour=True, restart_count=4)
         self.change(up_for_an_hour=False, restart_count=0)
         self.assertEqual(self.world.events(), [])
         self.change(restart_count=1)
         self.assertEqual([text[:19] for text in self.details()], ['{"restart_count":1,'])
 
-    def test_looks_more_than_an_hour_apart_have_to_be_closer(self) -> None:
+    def test_inspections_more_than_an_hour_apart_have_to_be_closer(self) -> None:
         self.inspector._period_s = 3601
         self.change(up_for_an_hour=True)
         self.assertEqual(self.inspections(), 1)
@@ -410,12 +410,12 @@ class InspectorTest(WatcherTestCase):
         self.inspector.step()
         self.assertEqual(self.world.events(), [])
 
-    def test_nothing_is_told_of_a_game_that_is_worked_on(self) -> None:
+    def test_nothing_is_published_about_a_game_that_is_worked_on(self) -> None:
         self.world.claim(request(kind=OpKind.STOP))
         self.change(state=ContainerState.EXITED)
         self.assertEqual(self.world.events(), [])
 
-    def test_one_container_that_docker_cannot_tell_of_hides_no_other(self) -> None:
+    def test_one_container_that_docker_cannot_inspect_hides_no_other(self) -> None:
         self.inspector._runtime = self.world.runtime.port
         broken = self.world.container("g2")
         inspect = self.world.docker.inspect
@@ -435,7 +435,7 @@ class InspectorTest(WatcherTestCase):
             self.inspector.step()
         self.assertEqual(self.inspector._failures.failing(), {("inspect", "g2"): 3})
 
-    def test_when_docker_tells_of_none_of_several_the_pass_is_without_an_answer(self) -> None:
+    def test_when_docker_inspects_none_of_several_the_pass_is_without_an_answer(self) -> None:
         self.inspector._runtime = self.world.runtime.port
 
         def silent(id_or_name: str) -> ContainerView:
@@ -471,7 +471,7 @@ class InspectorTest(WatcherTestCase):
         self.assertEqual(self.world.events(), ["inspect_unhealthy"])
         self.assertEqual(set(self.inspector._failures._known), {("inspect", "g2"), ("inspect_write", "g3")})
 
-    def test_a_state_that_is_not_known_is_told_in_dockers_own_word(self) -> None:
+    def test_a_state_that_is_not_known_is_reported_by_dockers_own_name(self) -> None:
         self.change(state=ContainerState.UNKNOWN, state_word="hibernating")
         self.inspector.step()
         self.assertEqual(self.details(), ['{"restart_count":0,"state":"hibernating","health":""}'])
@@ -513,7 +513,7 @@ class ProberTest(WatcherTestCase):
             probes=self.probes,
             by=lambda: self.by,
             clock=self.world.clock,
-            written=self.world.told.append,
+            written=self.world.written.append,
             period_s=PERIOD_S,
             timeout_s=2,
             threshold=THRESHOLD,
@@ -521,25 +521,25 @@ class ProberTest(WatcherTestCase):
             restarts=restarts,
         )
 
-    def probe(self, *said: Said | None) -> None:
-        for answer in said:
-            self.probes.said["g1"] = answer
+    def probe(self, *results: FakeResult | None) -> None:
+        for answer in results:
+            self.probes.results["g1"] = answer
             self.prober.step()
 
     def test_failed_probes_plan_a_restart_where_that_is_wanted_and_a_good_one_cancels_it(self) -> None:
         self.prober = self.make(restarts=RestartPolicy())
-        self.probe(*[Said(500)] * THRESHOLD)
+        self.probe(*[FakeResult(500)] * THRESHOLD)
         self.assertEqual(self.world.store.planned_restarts["g1"][2], RestartCause.PROBE)
-        self.probe(Said())
+        self.probe(FakeResult())
         self.assertEqual(self.world.store.planned_restarts, {})
 
     def test_by_default_failed_probes_plan_none(self) -> None:
-        self.probe(*[Said(500)] * THRESHOLD)
+        self.probe(*[FakeResult(500)] * THRESHOLD)
         self.assertEqual(self.world.store.planned_restarts, {})
 
     def test_failed_probes_beyond_the_budget_are_an_intent(self) -> None:
         self.prober = self.make(restarts=RestartPolicy(budget=0))
-        self.probe(*[Said(500)] * (THRESHOLD + 2))
+        self.probe(*[FakeResult(500)] * (THRESHOLD + 2))
         self.assertEqual(self.world.store.planned_restarts, {})
         messages = self.world.store.messages.values()
         types = [each.fields["notification_type"] for each in messages if each.stream is Stream.NOTIFICATION_INTENTS]
@@ -549,17 +549,17 @@ class ProberTest(WatcherTestCase):
         for budget, given_up in ((0, True), (1, False)):
             self.prober = self.make(restarts=RestartPolicy(budget=budget))
             for _ in range(2):  # the second time from a restarted service
-                self.probe(*[Said(500)] * THRESHOLD)
+                self.probe(*[FakeResult(500)] * THRESHOLD)
                 self.assertIs(self.histories.health("g1").probe_restart_given_up, given_up)
                 self.prober = self.make(restarts=RestartPolicy())
-            self.probe(Said())
+            self.probe(FakeResult())
             self.assertFalse(self.histories.health("g1").probe_restart_given_up)
 
-    def test_two_failures_of_three_are_not_told(self) -> None:
+    def test_two_failures_of_three_are_not_published(self) -> None:
         self.probe(BAD, BAD, GOOD, BAD, BAD, GOOD)
         self.assertEqual(self.world.events(), [])
 
-    def test_a_threshold_in_a_row_is_told_once_and_so_is_its_end(self) -> None:
+    def test_a_threshold_in_a_row_is_published_once_and_so_is_its_end(self) -> None:
         self.probe(BAD, BAD, BAD, BAD, BAD, GOOD, GOOD)
         self.assertEqual(
             self.details(),
@@ -568,13 +568,13 @@ class ProberTest(WatcherTestCase):
         self.assertEqual(self.world.events(), ["probe_failed", "probe_recovered"])
         self.assertEqual(self.snapshot(), HealthStatus.HEALTHY)
 
-    def test_a_restart_of_this_service_tells_nothing_twice_and_forgets_nothing(self) -> None:
+    def test_a_restart_of_this_service_reports_nothing_twice_and_forgets_nothing(self) -> None:
         self.probe(BAD, BAD, BAD)
         self.prober = self.make()
         self.probe(BAD, BAD, BAD, GOOD)
         self.assertEqual(self.world.events(), ["probe_failed", "probe_recovered"])
 
-    def test_an_engine_that_was_not_asked_neither_fails_nor_recovers(self) -> None:
+    def test_an_engine_that_was_not_probed_neither_fails_nor_recovers(self) -> None:
         self.probe(BAD, BAD, None, BAD)
         self.assertEqual(self.world.events(), ["probe_failed"])
         self.probe(None)
@@ -589,7 +589,7 @@ class ProberTest(WatcherTestCase):
         self.probe(BAD)
         self.assertEqual(self.world.events(), ["probe_failed"])
 
-    def test_what_fails_while_it_is_worked_on_is_told_when_it_still_fails_afterwards(self) -> None:
+    def test_what_fails_while_it_is_worked_on_is_published_when_it_still_fails_afterwards(self) -> None:
         operation = self.world.claim(request(kind=OpKind.PATCH, image_ref="galaxy/game:2.0.0"))
         self.probe(BAD, BAD, BAD)
         self.assertEqual(self.world.events(), [])
@@ -607,7 +607,7 @@ class ProberTest(WatcherTestCase):
         self.probe(GOOD)
         self.assertEqual(self.probes.targets, [ProbeTarget("g1", "172.20.0.7", 8080)])
 
-    def test_by_address_what_has_none_is_not_asked(self) -> None:
+    def test_by_address_what_has_none_is_not_probed(self) -> None:
         self.by = ProbeBy.CONTAINER_IP
         self.world.docker.alter(self.container_id, state=ContainerState.EXITED, addresses={NETWORK: "172.20.0.7"})
         self.probe(BAD)
@@ -619,7 +619,7 @@ class ProberTest(WatcherTestCase):
         self.world.forget()
         records = self.world.store.records_by_game
         records["g2"] = replace(records["g2"], engine_endpoint="http://[not-an-address:x")
-        self.probes.said["g3"] = BAD
+        self.probes.results["g3"] = BAD
         write = self.prober._findings.write
 
         def write_most(finding: Finding) -> WriteResult:
@@ -652,7 +652,7 @@ class NamesakeTest(WatcherTestCase):
             self.assertIsNone(self.world.record("Match7"))
             self.assertIn("the name of game match7", self.world.strays.known[named.container_id].reason)
         reported = "container disagrees with the records and is left alone"
-        self.assertEqual(self.world.heard.messages.count(reported), 1)
+        self.assertEqual(self.world.captured.messages.count(reported), 1)
         self.world.store.put_record(record("match7", Status.REMOVED))
         self.world.reconcile()
         self.assertIs(self.world.known("Match7").status, Status.RUNNING)
@@ -736,7 +736,7 @@ class RetentionTest(WatcherTestCase):
         self.assertEqual(self.queued, ["due"])
 
 
-GOOD, BAD = Said(), Said(503, "status 503")
+GOOD, BAD = FakeResult(), FakeResult(503, "status 503")
 
 
 def _event(what: ContainerEventKind, **changes: object) -> ContainerEvent:

@@ -13,7 +13,7 @@ from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import Operation
 from rtmanager.fakes.store import MemorySessionLock
 from rtmanager.operations.wake import Wake
-from rtmanager.tests.making import Heard, job, request
+from rtmanager.tests.making import LogCapture, job, request
 from rtmanager.tests.operating import PATIENCE_S, WorldTestCase, wait_until
 from rtmanager.workers import lease
 from rtmanager.workers import loop as loop_module
@@ -24,7 +24,7 @@ from rtmanager.workers.status import WorkerStatus
 
 
 class ScriptedWake(Wake):
-    """A wake that never waits, and records the requested timeouts."""
+    """A `Wake` that never waits, and records the requested timeouts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ScriptedWake(Wake):
 
 class LoopTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.wake = ScriptedWake()
 
     def run_script(self, *script: bool | BaseException) -> None:
@@ -53,7 +53,7 @@ class LoopTest(unittest.TestCase):
                 raise do
             return do
 
-        self.loop = loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=self.wake)
+        self.loop = loop = Loop("test", step, period_s=7.0, logger=self.captured.logger, wake=self.wake)
         loop.start()
         self.assertTrue(over.wait(PATIENCE_S))
         loop.close()
@@ -61,8 +61,8 @@ class LoopTest(unittest.TestCase):
 
     def test_what_the_host_lacks_is_an_outage_and_no_defect(self) -> None:
         self.run_script(*[OSError(errno.EMFILE, "Too many open files")] * 4)
-        self.assertEqual([record.levelname for record in self.heard.records], ["WARNING", "INFO"])
-        self.assertRegex(vars(self.heard.records[0])["error"], "can open no more files; remedy: .*ulimit -n")
+        self.assertEqual([record.levelname for record in self.captured.records], ["WARNING", "INFO"])
+        self.assertRegex(vars(self.captured.records[0])["error"], "can open no more files; remedy: .*ulimit -n")
 
     def test_a_step_that_has_more_to_do_is_run_again_at_once(self) -> None:
         self.run_script(True, True)
@@ -75,15 +75,15 @@ class LoopTest(unittest.TestCase):
     def test_a_dependency_that_is_away_is_reported_once_and_once_when_it_is_back(self) -> None:
         away = Unavailable("redis", "refused")
         self.run_script(away, away, away, False)
-        self.assertEqual(self.heard.messages, ["dependency does not answer, waiting for it", "worker is back"])
-        self.assertEqual(vars(self.heard.records[0])["dependency"], "redis")
-        self.assertEqual(vars(self.heard.records[1])["failures"], 3)
+        self.assertEqual(self.captured.messages, ["dependency does not answer, waiting for it", "worker is back"])
+        self.assertEqual(vars(self.captured.records[0])["dependency"], "redis")
+        self.assertEqual(vars(self.captured.records[1])["failures"], 3)
 
     def test_another_reason_of_the_same_outage_is_reported_too_and_each_once(self) -> None:
         gone, locked = Unavailable("redis", "connection closed"), Unavailable("redis", "wrong password")
         self.run_script(gone, locked, gone, locked, False, gone)
-        told = [vars(record).get("error", "back") for record in self.heard.records]
-        self.assertEqual(told, ["connection closed", "wrong password", "back", "connection closed", "back"])
+        logged = [vars(record).get("error", "back") for record in self.captured.records]
+        self.assertEqual(logged, ["connection closed", "wrong password", "back", "connection closed", "back"])
 
     def test_final_answers_in_a_row_make_the_worker_fail_and_silence_does_not(self) -> None:
         away, refused = Unavailable("redis", "away"), FinalAnswer("redis", "NOPERM")
@@ -95,7 +95,7 @@ class LoopTest(unittest.TestCase):
     def failed_by(self, *script: bool | BaseException) -> str:
         """The problem of a worker after these steps."""
         problems: list[str] = []
-        status = WorkerStatus("test", self.heard.logger)
+        status = WorkerStatus("test", self.captured.logger)
         left = list(script)
 
         def step() -> bool:
@@ -107,13 +107,13 @@ class LoopTest(unittest.TestCase):
                 raise do
             return do
 
-        loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=ScriptedWake(), status=status)
+        loop = Loop("test", step, period_s=7.0, logger=self.captured.logger, wake=ScriptedWake(), status=status)
         loop.start()
         wait_until(lambda: bool(problems))
         loop.close()
         return problems[0]
 
-    def test_it_knows_what_it_waits_for_until_it_is_back(self) -> None:
+    def test_it_names_what_it_waits_for_until_it_is_back(self) -> None:
         seen: list[DependencyError | None] = []
         away = Unavailable("redis", "refused")
 
@@ -123,7 +123,7 @@ class LoopTest(unittest.TestCase):
                 raise away
             return False
 
-        loop = Loop("test", step, period_s=0.0, logger=self.heard.logger, wake=self.wake)
+        loop = Loop("test", step, period_s=0.0, logger=self.captured.logger, wake=self.wake)
         loop.start()
         wait_until(lambda: len(seen) > 3)
         loop.close()
@@ -152,7 +152,7 @@ class LoopTest(unittest.TestCase):
                 raise do
             return do
 
-        loop = Loop("test", step, period_s=7.0, logger=self.heard.logger, wake=ScriptedWake())
+        loop = Loop("test", step, period_s=7.0, logger=self.captured.logger, wake=ScriptedWake())
         loop.start()
         wait_until(lambda: bool(found))
         loop.close()
@@ -167,36 +167,36 @@ class LoopTest(unittest.TestCase):
 
     def test_a_defect_is_reported_with_its_traceback_once_and_the_worker_lives(self) -> None:
         self.run_script(ZeroDivisionError(), ZeroDivisionError(), False)
-        self.assertEqual(self.heard.messages, ["worker step failed", "worker is back"])
-        self.assertEqual([bool(r.exc_info) for r in self.heard.records], [True, False])
-        self.assertEqual(vars(self.heard.records[1])["failures"], 2)
+        self.assertEqual(self.captured.messages, ["worker step failed", "worker is back"])
+        self.assertEqual([bool(r.exc_info) for r in self.captured.records], [True, False])
+        self.assertEqual(vars(self.captured.records[1])["failures"], 2)
 
     def test_a_defect_that_comes_and_goes_is_not_reported_each_time(self) -> None:
         self.run_script(*(ZeroDivisionError() if number % 2 else False for number in range(1, 21)))
-        self.assertEqual(self.heard.messages, ["worker step failed", "worker is back"])
+        self.assertEqual(self.captured.messages, ["worker step failed", "worker is back"])
 
     def test_nothing_that_a_step_raises_ends_the_worker(self) -> None:
         self.run_script(SystemExit(1), KeyboardInterrupt(), GeneratorExit(), MemoryError(), False)
-        self.assertEqual(self.heard.messages[-1], "worker is back")
+        self.assertEqual(self.captured.messages[-1], "worker is back")
         self.assertEqual(self.loop.status.problem(), "")
 
-    def test_its_status_tells_of_a_defect_that_repeats_until_a_step_succeeds(self) -> None:
-        told: list[str] = []
+    def test_its_status_has_a_defect_that_repeats_until_a_step_succeeds(self) -> None:
+        problems: list[str] = []
 
         def step() -> bool:
-            told.append(loop.status.problem())
-            if len(told) < 6:
+            problems.append(loop.status.problem())
+            if len(problems) < 6:
                 raise TypeError("no such thing")
             return False
 
-        loop = Loop("test", step, period_s=0.0, logger=self.heard.logger, wake=self.wake)
+        loop = Loop("test", step, period_s=0.0, logger=self.captured.logger, wake=self.wake)
         loop.start()
-        wait_until(lambda: len(told) > 6)
+        wait_until(lambda: len(problems) > 6)
         loop.close()
-        self.assertEqual(told[:3], ["", "", ""])
-        for words, count in zip(told[3:6], (3, 4, 5), strict=True):
-            self.assertRegex(words, rf"by a defect since 20\S+Z, {count} times in a row: TypeError: no such thing")
-        self.assertEqual(told[6], "")
+        self.assertEqual(problems[:3], ["", "", ""])
+        for problem, count in zip(problems[3:6], (3, 4, 5), strict=True):
+            self.assertRegex(problem, rf"by a defect since 20\S+Z, {count} times in a row: TypeError: no such thing")
+        self.assertEqual(problems[6], "")
 
     def test_an_outage_is_no_defect(self) -> None:
         self.run_script(*[Unavailable("redis", "refused")] * 10)
@@ -213,16 +213,16 @@ class LoopTest(unittest.TestCase):
 
         with mock.patch.multiple(loop_module, _NUDGE_S=0.001, LEFT_AFTER_S=0.05):
             interrupt = mock.Mock(side_effect=TypeError("no"))
-            loop = Loop("test", step, period_s=60, logger=self.heard.logger, interrupt=interrupt)
+            loop = Loop("test", step, period_s=60, logger=self.captured.logger, interrupt=interrupt)
             loop.start()
             self.assertTrue(entered.wait(PATIENCE_S))
             loop.close()
-        told = ["worker could not be interrupted", "worker does not end, its thread is left"]
-        self.assertEqual(self.heard.messages, told)
+        logged = ["worker could not be interrupted", "worker does not end, its thread is left"]
+        self.assertEqual(self.captured.messages, logged)
 
-    def test_a_thread_that_ends_by_itself_is_told(self) -> None:
+    def test_a_thread_that_ends_by_itself_is_reported(self) -> None:
         with mock.patch.object(Loop, "_guarded_step", side_effect=SystemExit):
-            loop = Loop("test", lambda: False, period_s=1, logger=self.heard.logger)
+            loop = Loop("test", lambda: False, period_s=1, logger=self.captured.logger)
             loop.start()
             wait_until(lambda: "thread has ended" in loop.status.problem())
         loop.close()
@@ -245,7 +245,7 @@ class LoopTest(unittest.TestCase):
             released.set()
 
         with mock.patch.object(loop_module, "_NUDGE_S", 0.001):
-            loop = Loop("test", step, period_s=60, logger=self.heard.logger, interrupt=interrupt)
+            loop = Loop("test", step, period_s=60, logger=self.captured.logger, interrupt=interrupt)
             loop.start()
             self.assertTrue(entered.wait(PATIENCE_S))
             loop.close()
@@ -258,7 +258,7 @@ class LoopTest(unittest.TestCase):
             steps.append(1)
             return False
 
-        loop = Loop("test", step, period_s=60, logger=self.heard.logger)
+        loop = Loop("test", step, period_s=60, logger=self.captured.logger)
         loop.start()
         wait_until(lambda: bool(steps))
         loop.close()
@@ -271,7 +271,7 @@ class LoopTest(unittest.TestCase):
             steps.release()
             return False
 
-        loop = Loop("test", step, period_s=60, logger=self.heard.logger, wake=wake)
+        loop = Loop("test", step, period_s=60, logger=self.captured.logger, wake=wake)
         loop.start()
         self.addCleanup(loop.close)
         self.assertTrue(steps.acquire(timeout=PATIENCE_S))
@@ -279,7 +279,7 @@ class LoopTest(unittest.TestCase):
         self.assertTrue(steps.acquire(timeout=PATIENCE_S))
 
     def test_a_loop_that_was_never_started_can_be_closed(self) -> None:
-        Loop("test", lambda: False, period_s=1, logger=self.heard.logger).close()
+        Loop("test", lambda: False, period_s=1, logger=self.captured.logger).close()
 
 
 class LeaseKeeperTest(WorldTestCase):
@@ -293,7 +293,7 @@ class LeaseKeeperTest(WorldTestCase):
 
     def keep(self, live: Callable[[], list[Operation]]) -> LeaseKeeper:
         queue = self.world.queue
-        return LeaseKeeper(queue, self.session_lock, live=live, found=self.found, logger=self.world.heard.logger)
+        return LeaseKeeper(queue, self.session_lock, live=live, found=self.found, logger=self.world.captured.logger)
 
     def test_what_is_worked_on_is_kept_alive_for_any_number_of_leases(self) -> None:
         self.live = [self.world.claim(request())]
@@ -314,7 +314,7 @@ class LeaseKeeperTest(WorldTestCase):
             lease_s=20.0,
             now=iter(range(100, 200)).__next__,
             found=self.found,
-            logger=self.world.heard.logger,
+            logger=self.world.captured.logger,
         )
         queue.heartbeat.side_effect = [Unavailable("postgres", "away"), *[mock.DEFAULT] * 8]
         with self.assertRaises(Unavailable):
@@ -334,7 +334,7 @@ class LeaseKeeperTest(WorldTestCase):
         self.keeper.step()
         self.assertEqual(self.store.present, {1})
 
-    def test_operations_of_an_instance_that_is_gone_are_taken_over_with_a_word(self) -> None:
+    def test_operations_of_an_instance_that_is_gone_are_taken_over_and_logged(self) -> None:
         gone = self.store.queue(9)
         with self.store.inbox.lock() as lock:
             assert lock is not None
@@ -344,7 +344,7 @@ class LeaseKeeperTest(WorldTestCase):
         self.world.clock.advance(self.store.grace_s + 1)
         self.keeper.step()
         self.found.assert_called_once_with()
-        (logged,) = self.world.heard.records
+        (logged,) = self.world.captured.records
         self.assertEqual(vars(logged)["operation_id"], operation.operation_id)
         self.assertEqual((vars(logged)["game_id"], vars(logged)["op_kind"]), ("g1", "start"))
         self.assertEqual(logged.getMessage(), lease.TAKEN_OVER)
@@ -353,7 +353,7 @@ class LeaseKeeperTest(WorldTestCase):
         self.world.claim(request())
         self.world.clock.advance(self.store.grace_s + 1)
         self.keeper.step()
-        self.assertEqual(self.world.heard.messages, [lease.TAKEN_BACK])
+        self.assertEqual(self.world.captured.messages, [lease.TAKEN_BACK])
 
     def test_what_is_claimed_while_a_heartbeat_waits_is_not_taken_back(self) -> None:
         first = self.world.claim(request("g1"))
@@ -367,7 +367,7 @@ class LeaseKeeperTest(WorldTestCase):
 
         queue.heartbeat.side_effect = slow
         keeper = LeaseKeeper(
-            queue, self.session_lock, live=lambda: self.live, found=self.found, logger=self.world.heard.logger
+            queue, self.session_lock, live=lambda: self.live, found=self.found, logger=self.world.captured.logger
         )
         keeper.step()
         self.found.assert_not_called()

@@ -7,7 +7,7 @@ import unittest
 from collections import Counter
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, TemporaryAnswer, Unavailable
-from rtmanager.tests.making import Heard
+from rtmanager.tests.making import LogCapture
 from rtmanager.workers.status import LONGEST_SILENCE_S, MOST_DEFECTS, Workers, WorkerStatus, worker_of
 
 
@@ -29,9 +29,9 @@ def raised(error: BaseException) -> BaseException:
 class StatusTestCase(unittest.TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.heard = Heard()
+        self.captured = LogCapture()
         self.counts: Counter[str] = Counter()
-        self.status = WorkerStatus("probe", self.heard.logger, counted=self.count, stuck_s=60, clock=self.clock)
+        self.status = WorkerStatus("probe", self.captured.logger, counted=self.count, stuck_s=60, clock=self.clock)
 
     def count(self, name: str) -> None:
         self.counts[name] += 1
@@ -44,7 +44,7 @@ class FailingTest(StatusTestCase):
     def test_one_failure_is_counted_and_logged_and_no_reason_to_be_not_ready(self) -> None:
         self.assertTrue(self.defect())
         self.assertEqual((self.status.problem(), self.counts["probe"]), ("", 1))
-        (record,) = self.heard.records
+        (record,) = self.captured.records
         self.assertEqual((vars(record)["worker"], vars(record)["failures"]), ("probe", 1))
         self.assertTrue(record.exc_info)
 
@@ -99,14 +99,14 @@ class FailingTest(StatusTestCase):
         self.status.noted(TypeError("why"), item="g4")
         self.assertEqual(self.status.problem(), "")
 
-    def test_what_the_error_says_is_bounded_and_on_one_line(self) -> None:
+    def test_the_text_of_the_error_is_bounded_and_on_one_line(self) -> None:
         for _ in range(3):
             self.defect(ValueError("a\n\x1b" + "x" * 300_000))
-        words = self.status.problem()
-        self.assertLess(len(words), 600)
-        self.assertTrue(words.isprintable())
+        problem = self.status.problem()
+        self.assertLess(len(problem), 600)
+        self.assertTrue(problem.isprintable())
 
-    def test_an_error_without_a_text_or_whose_text_raises_is_told_by_its_type(self) -> None:
+    def test_an_error_without_a_text_or_whose_text_raises_is_reported_by_its_type(self) -> None:
         class Odd(Exception):
             def __str__(self) -> str:
                 raise RuntimeError
@@ -117,7 +117,7 @@ class FailingTest(StatusTestCase):
                 self.defect(error)
             self.assertIn(type(error).__name__, self.status.problem())
 
-    def test_a_step_that_does_not_end_is_told(self) -> None:
+    def test_a_step_that_does_not_end_is_reported(self) -> None:
         self.status.began()
         self.clock.now += 59
         self.assertEqual(self.status.problem(), "")
@@ -145,19 +145,19 @@ class SparseTest(StatusTestCase):
             if self.defect():
                 logged.append(second)
         self.assertEqual(logged, [0, 60, 180, 420, 900, 1860, 3780, 7380, 10980])
-        self.assertEqual([vars(each)["unlogged_before"] for each in self.heard.records][:3], [0, 29, 59])
+        self.assertEqual([vars(each)["unlogged_before"] for each in self.captured.records][:3], [0, 29, 59])
         self.assertEqual(self.counts["probe"], 7200)
 
     def test_a_success_in_between_is_no_reason_to_log_it_again(self) -> None:
         for _ in range(100):
             self.defect()
             self.status.succeeded()
-        self.assertEqual(len(self.heard.records), 1)
+        self.assertEqual(len(self.captured.records), 1)
 
     def test_texts_that_differ_each_time_are_the_same_defect(self) -> None:
         for number in range(100):
             self.defect(TypeError(f"at {number:#x}"))
-        self.assertEqual(len(self.heard.records), 1)
+        self.assertEqual(len(self.captured.records), 1)
 
     def test_another_kind_or_another_place_is_another_defect(self) -> None:
         self.defect(TypeError())
@@ -166,14 +166,14 @@ class SparseTest(StatusTestCase):
             raise TypeError
         except TypeError as error:
             self.status.failed(error)
-        self.assertEqual(len(self.heard.records), 3)
+        self.assertEqual(len(self.captured.records), 3)
 
     def test_one_that_was_not_seen_for_long_is_logged_as_new(self) -> None:
         self.defect()
         self.defect()
         self.clock.now += LONGEST_SILENCE_S + 61
         self.assertTrue(self.defect())
-        self.assertEqual(vars(self.heard.records[1])["unlogged_before"], 0)
+        self.assertEqual(vars(self.captured.records[1])["unlogged_before"], 0)
 
     def test_the_defects_that_are_remembered_are_bounded(self) -> None:
         for number in range(10 * MOST_DEFECTS):
@@ -184,7 +184,7 @@ class SparseTest(StatusTestCase):
 class WorkersTest(unittest.TestCase):
     def setUp(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.workers = Workers(Heard().logger, self.count)
+        self.workers = Workers(LogCapture().logger, self.count)
 
     def count(self, name: str, by: float) -> None:
         self.counts[name] += int(by)
@@ -193,7 +193,7 @@ class WorkersTest(unittest.TestCase):
         self.workers.status("lease")
         self.assertEqual(dict(self.counts), {"lease": 0})
 
-    def test_problems_are_told_by_worker(self) -> None:
+    def test_problems_are_reported_by_worker(self) -> None:
         self.workers.status("lease")
         for _ in range(3):
             self.workers.status("outbox").failed(ValueError())

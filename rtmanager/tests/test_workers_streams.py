@@ -41,7 +41,7 @@ class StreamsTestCase(WorldTestCase):
             self.addCleanup(patch.stop)
 
     def ingest(self) -> Ingest:
-        logger = self.world.heard.logger
+        logger = self.world.captured.logger
         return Ingest(self.streams, self.store.inbox, NAMES, accepted=self.accepted, logger=logger)
 
     def refs(self) -> list[str]:
@@ -111,7 +111,7 @@ class IngestTest(StreamsTestCase):
         self.assertEqual(len(self.refs()), 1)
         (letter,) = self.world.sent(Stream.DEAD_LETTERS)
         self.assertEqual(letter.fields["stream"], "prod:start_jobs")
-        self.assertIn("entry names no game, moved to the dead letters", self.world.heard.messages)
+        self.assertIn("entry names no game, moved to the dead letters", self.world.captured.messages)
         self.streams.lose_acknowledgements()
         self.ingest().step()
         self.assertEqual(len(self.world.sent(Stream.DEAD_LETTERS)), 1)
@@ -121,12 +121,12 @@ class IngestTest(StreamsTestCase):
             self.streams.add(START, {"note": "secret" * 100})
         self.ingest().step()
         self.assertEqual(len(self.world.sent(Stream.DEAD_LETTERS)), 30)
-        lines = [record for record in self.world.heard.records if "moved to the dead letters" in record.getMessage()]
+        lines = [record for record in self.world.captured.records if "moved to the dead letters" in record.getMessage()]
         self.assertEqual(len(lines), ingest_module.LOGGED_LETTERS + 1)
         self.assertEqual(lines[-1].__dict__["count"], 30 - ingest_module.LOGGED_LETTERS)
         self.assertNotIn("secret", str([line.__dict__ for line in lines]))
 
-    def test_a_key_that_is_no_stream_is_told_and_the_other_stream_is_taken_over(self) -> None:
+    def test_a_key_that_is_no_stream_is_reported_and_the_other_stream_is_taken_over(self) -> None:
         self.streams.refuse(START, "WRONGTYPE")
         ingest = self.ingest()
         for number in range(2):
@@ -161,8 +161,8 @@ class IngestTest(StreamsTestCase):
         for _ in range(3):
             self.ingest().step()
         self.assertEqual(sorted(self.refs()), before)
-        told = "entries that were taken over are gone from the database, reading them again"
-        self.assertEqual(self.world.heard.messages.count(told), 1)
+        message = "entries that were taken over are gone from the database, reading them again"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
 
     def test_an_entry_under_an_id_that_was_set_back_is_taken_over(self) -> None:
         first = self.streams.add(START, start_fields())
@@ -173,10 +173,10 @@ class IngestTest(StreamsTestCase):
         for _ in range(3):
             self.ingest().step()
         self.assertEqual(len(self.refs()), 2)
-        told = "the last id of a stream is below what was read, reading all its entries again"
-        self.assertEqual(self.world.heard.messages.count(told), 1)
+        message = "the last id of a stream is below what was read, reading all its entries again"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
 
-    def test_a_database_that_knows_nothing_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
+    def test_a_database_without_a_row_of_a_stream_does_not_have_all_of_it_done_again(self) -> None:
         self.streams.add(START, start_fields())
         self.ingest().step()
         self.store.forget_entries(START, EntryId(0, 0))
@@ -242,15 +242,15 @@ class RefusedEntriesTest(StreamsTestCase):
         for game_id in ("bad", "g1"):
             self.streams.add(START, start_fields(game_id))
 
-    def test_one_is_a_dead_letter_at_once_and_its_line_of_the_log_says_why(self) -> None:
+    def test_one_is_a_dead_letter_at_once_and_its_line_of_the_log_has_the_reason(self) -> None:
         self.refuses = lambda game_id: game_id == "bad"
         self.worker.step()
         self.assertEqual(len(self.refs()), 1)
         (letter,) = self.world.sent(Stream.DEAD_LETTERS)
         self.assertIn("no such row", letter.fields["reason"])
-        told = "the store refuses the operation of an entry, moved to the dead letters"
-        self.assertEqual(self.world.heard.messages.count(told), 1)
-        self.assertNotIn("entry names no game, moved to the dead letters", self.world.heard.messages)
+        message = "the store refuses the operation of an entry, moved to the dead letters"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
+        self.assertNotIn("entry names no game, moved to the dead letters", self.world.captured.messages)
 
     def test_when_none_is_taken_all_stay_pending_until_the_store_is_mended(self) -> None:
         self.refuses = lambda _: True
@@ -321,7 +321,7 @@ class HeldEntriesTest(StreamsTestCase):
         self.assertEqual(self.run_steps(), 0)
         self.assertCountEqual(self.games(), ["g1", "g2", "g3"])
         self.assertRegex(self.worker.held.problem(), "of game bad is not taken over, though others are: statement")
-        self.assertEqual(self.world.heard.messages.count("entry waits, the store does not take it over"), 1)
+        self.assertEqual(self.world.captured.messages.count("entry waits, the store does not take it over"), 1)
         self.poison = set()
         with mock.patch.object(self.worker.held, "_clock", lambda: float("inf")):
             self.run_steps()
@@ -424,7 +424,7 @@ class MissedTurnsTest(WorldTestCase):
 
 class HeldTurnTest(StreamsTestCase):
     def test_a_turn_that_is_held_for_too_long_fails_the_step_until_it_is_free(self) -> None:
-        relay = Relay(self.store.outbox, self.streams, self.world.heard.logger)
+        relay = Relay(self.store.outbox, self.streams, self.world.captured.logger)
         for step, take in ((self.ingest().step, self.store.inbox.lock), (relay.step, self.store.outbox.lease)):
             with (
                 self.subTest(take),
@@ -444,7 +444,7 @@ class RelayTest(StreamsTestCase):
         self.queue = self.store.queue(1)
 
     def make_relay(self) -> Relay:
-        return Relay(self.store.outbox, self.streams, self.world.heard.logger, refused=self.refusals.append)
+        return Relay(self.store.outbox, self.streams, self.world.captured.logger, refused=self.refusals.append)
 
     def promise(self, *numbers: int, stream: Stream = RESULTS) -> None:
         self.queue.submit(request())
@@ -540,7 +540,7 @@ class RelayTest(StreamsTestCase):
         self.streams.publish(1000, [])
         self.assertFalse(self.relay.step())
         self.assertEqual(self.published(), [])
-        self.assertIn("outbox lease was behind", self.world.heard.messages)
+        self.assertIn("outbox lease was behind", self.world.captured.messages)
         self.run_out()
         self.assertEqual(self.published(), ["1"])
 
@@ -554,7 +554,7 @@ class RelayTest(StreamsTestCase):
         self.run_out()
         self.assertEqual(self.published(), ["before", "1"])
 
-    def test_a_frozen_relay_that_wakes_up_adds_nothing(self) -> None:
+    def test_a_frozen_relay_that_resumes_adds_nothing(self) -> None:
         self.promise(1)
         with self.assertRaises(Unavailable), self.store.outbox.lease() as frozen:
             assert frozen is not None
@@ -578,8 +578,8 @@ class RelayTest(StreamsTestCase):
             self.assertEqual(self.published(), ["1"])
             self.assertEqual(self.relay.unreadable, {7: "job_results"})
             self.assertGreaterEqual(self.refusals.count("job_results"), 2)
-        told = "a row of the outbox is no message and is left out"
-        self.assertEqual(self.world.heard.messages.count(told), 1)
+        message = "a row of the outbox is no message and is left out"
+        self.assertEqual(self.world.captured.messages.count(message), 1)
         self.run_out()
         self.assertEqual(self.relay.unreadable, {})
 
@@ -590,8 +590,8 @@ class RelayTest(StreamsTestCase):
         self.run_out()
         self.run_out()
         self.assertEqual(self.published(Stream.HEALTH_EVENTS), ["2"])
-        self.assertEqual(self.world.heard.messages.count("redis refuses an output stream"), 1)
-        self.assertEqual(self.world.heard.records[-1].__dict__["stream"], "prod:job_results")
+        self.assertEqual(self.world.captured.messages.count("redis refuses an output stream"), 1)
+        self.assertEqual(self.world.captured.records[-1].__dict__["stream"], "prod:job_results")
         self.assertEqual(self.relay.refused, {"prod:job_results": "WRONGTYPE"})
         self.assertGreaterEqual(self.refusals.count("prod:job_results"), 2)
         with self.store.outbox.lease():
@@ -623,7 +623,7 @@ class IntentLimitTest(StreamsTestCase):
         self.relay = self.make_relay()
 
     def make_relay(self, limit: int = LIMIT) -> Relay:
-        return Relay(self.store.outbox, self.streams, self.world.heard.logger, intents_per_minute=limit)
+        return Relay(self.store.outbox, self.streams, self.world.captured.logger, intents_per_minute=limit)
 
     def failing(self, *games: str, code: ErrorCode = ErrorCode.IMAGE_PULL_FAILED) -> None:
         now = self.world.clock()
@@ -656,13 +656,13 @@ class IntentLimitTest(StreamsTestCase):
         self.run_out()
         self.assertEqual(len(self.sent()), 3)
 
-    def test_above_it_they_are_counted_and_told_when_the_minute_is_over_though_nothing_else_fails(self) -> None:
+    def test_above_it_they_are_counted_and_reported_when_the_minute_is_over_though_nothing_else_fails(self) -> None:
         for number in range(10):
             self.failing(f"g{number}")
             self.run_out()
         self.assertEqual(self.sent(), ["g0", "g1", "g2"])
         self.assertEqual(self.store.messages, {})
-        self.assertEqual(self.world.heard.messages.count("more intents than may be sent, the others are counted"), 1)
+        self.assertEqual(self.world.captured.messages.count("more intents than may be sent, the others are counted"), 1)
         self.world.clock.advance(61)
         self.run_out()
         self.assertEqual(self.sent(), ["g0", "g1", "g2", "7"])

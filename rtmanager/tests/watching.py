@@ -20,7 +20,7 @@ from rtmanager.workers.reconcile.sightings import RunSightings
 from rtmanager.workers.reconcile.strays import StrayRegistry
 
 
-class LooksAtOnce:
+class UnthreadedQueue:
     """`ReconcileQueue` without threads: `run` reconciles the queued games, in the order in which they were queued."""
 
     def __init__(self, settle: Callable[[str, ReconcileHint], bool]) -> None:
@@ -55,12 +55,12 @@ class LooksAtOnce:
 
 @dataclass
 class WatchedWorld(World):
-    """A world with one watching instance; `told` has the findings that it wrote."""
+    """A world with one watching instance; `written` has the findings that it wrote."""
 
     restarts: RestartPolicy | None = None
     owner: int = 1
     after_outages: bool = False
-    told: list[Finding] = field(default_factory=list)
+    written: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class WatchedWorld(World):
     def watch(self) -> None:
         """Create the watching objects anew, over the present state of the world."""
         self.placement = Placement(NETWORK, self.directories.path_of)
-        self.strays = StrayRegistry(self.heard.logger)
+        self.strays = StrayRegistry(self.captured.logger)
         self.sightings = RunSightings()
         self.findings = MemoryFindings(self.store, self.owner)
         self.game_reconciler = GameReconciler(
@@ -79,14 +79,14 @@ class WatchedWorld(World):
             placement=self.placement,
             strays=self.strays,
             clock=self.clock,
-            written=self.told.append,
+            written=self.written.append,
             later=lambda game_id, hint, delay_s: self.reconcile_queue.add(game_id, hint, delay_s=delay_s),
-            logger=self.heard.logger,
+            logger=self.captured.logger,
             restarts=self.restarts,
             after_outages=self.after_outages,
             sightings=self.sightings,
         )
-        self.reconcile_queue = LooksAtOnce(self.game_reconciler.settle)
+        self.reconcile_queue = UnthreadedQueue(self.game_reconciler.settle)
         self.drift_scan = DriftScan(
             findings=self.findings,
             runtime=self.runtime.port,
@@ -95,7 +95,7 @@ class WatchedWorld(World):
             sightings=self.sightings,
             placement=self.placement,
             clock=self.clock,
-            logger=self.heard.logger,
+            logger=self.captured.logger,
         )
 
     def reconcile(self) -> None:
@@ -109,7 +109,7 @@ class WatchedWorld(World):
 
 
 @dataclass
-class Said:
+class FakeResult:
     """The result of a probe."""
 
     status: int | None = 200
@@ -124,10 +124,10 @@ class FakeProbes:
     """Probes with results set by the test, by game; None: the game has no result."""
 
     def __init__(self) -> None:
-        self.said: dict[str, Said | None] = {}
+        self.results: dict[str, FakeResult | None] = {}
         self.targets: list[ProbeTarget] = []
 
     def probe(self, targets: Sequence[ProbeTarget], timeout_s: float) -> Mapping[str, ProbeResult]:
         self.targets = list(targets)
-        answers = {target.key: self.said.get(target.key, Said()) for target in targets}
+        answers = {target.key: self.results.get(target.key, FakeResult()) for target in targets}
         return {key: answer for key, answer in answers.items() if answer is not None}

@@ -34,7 +34,7 @@ def module(name: str) -> Check:
 
 def cells(scenario: str, point: str, action: str = "exit") -> Check:
     """Check by these cells of the crash matrix."""
-    how = ("--scenario", scenario, "--point", point, "--action", action)
+    how = ("--every", "--scenario", scenario, "--point", point, "--action", action)
     text = f"crash matrix: {scenario}, {point}={action}"
     return Check(text, ("reliability.crashes", "--jobs", "2", "--patience", "25", *how))
 

@@ -4,11 +4,17 @@ import re
 import unittest
 from pathlib import Path
 
+from rtmanager.config.variables import STREAMS
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import EventType
+from rtmanager.domain.jobs import INPUTS
+from rtmanager.domain.messages import Stream
+from rtmanager.domain.operation import OpKind
 from rtmanager.http.messages import STATUS_OF
 
 try:
+    import yaml
+
     from rtmanager.tests.contract_page import metrics, page
 except ImportError as missing:
     raise unittest.SkipTest(f"{missing}: it comes with the extra dev: make tools") from missing
@@ -60,3 +66,20 @@ class ContractPage(unittest.TestCase):
         }
         self.assertGreater(len(found), 3)
         self.assertLessEqual(found, headings)
+
+    def test_the_contract_lists_every_endpoint_and_every_kind_of_job(self) -> None:
+        document = yaml.safe_load((ROOT / "rtmanager/http/openapi.yaml").read_text(encoding="utf-8"))
+        paths = {
+            (method.upper(), path.replace("/api/v1/internal/runtimes", "…"))
+            for path, methods in document["paths"].items()
+            for method in methods
+            if method in ("get", "post", "delete", "put", "patch")
+        }
+        listed = re.findall(r"^    ([A-Z]+) +(\S+)", _section("## REST"), re.MULTILINE)
+        self.assertEqual(set(listed), paths)
+        kinds = document["components"]["schemas"]["LoggedOperation"]["properties"]["op_kind"]["enum"]
+        self.assertEqual(set(kinds), {str(kind) for kind in OpKind})
+        streams = _section("## Streams in")
+        for stream in INPUTS:
+            self.assertIn(f"XADD {STREAMS[stream][0]} ", streams)
+        self.assertEqual(set(STREAMS), set(Stream))

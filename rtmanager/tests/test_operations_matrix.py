@@ -19,9 +19,11 @@ from rtmanager.domain.container import (
 )
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import Completion, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import QUEUED, Completion, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 from rtmanager.fakes import FakeImage
+from rtmanager.operations import runner
+from rtmanager.operations.executor import LAUNCHING, QUICK
 from rtmanager.ports.runtime import ContainerNotFound, NameTaken
 from rtmanager.tests.making import IMAGE, IMAGE_2, NETWORK, SETTINGS, request, view
 from rtmanager.tests.operating import World, WorldTestCase, job_request
@@ -76,9 +78,15 @@ def request_of(case: Case) -> Request:
 
 class MatrixTest(WorldTestCase):
     def test_the_matrix_is_whole(self) -> None:
-        kinds = (OpKind.START, OpKind.STOP, OpKind.RESTART, OpKind.PATCH, OpKind.CLEANUP)
-        every = {(kind, status) for kind in kinds for status in (None, *Status)}
+        every = {(kind, status) for kind in QUEUED for status in (None, *Status)}
         self.assertEqual({(case.kind, case.before) for case in MATRIX}, every)
+
+    def test_every_kind_but_those_of_the_reconciler_is_queued_claimed_and_has_its_function(self) -> None:
+        kinds = set(OpKind) - {OpKind.RECONCILE_ADOPT, OpKind.RECONCILE_DISPOSE}
+        self.assertEqual(kinds, QUEUED, "QUEUED in domain/operation.py")
+        self.assertEqual(kinds, set(runner._WORK), "_WORK in operations/runner.py")
+        self.assertEqual(kinds, LAUNCHING | QUICK, "LAUNCHING or QUICK in operations/executor.py")
+        self.assertFalse(LAUNCHING & QUICK)
 
     def test_every_operation_ends_as_the_contract_requires_in_every_status(self) -> None:
         for case in MATRIX:

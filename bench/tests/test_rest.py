@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from unittest import mock
 
 from bench.errors import BenchError
@@ -44,7 +44,7 @@ class Stub:
 
     def _serve(self, client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with client:
+        with client, suppress(ConnectionResetError):
             while request := client.recv(4096):
                 for piece in self._reply(request.split()[1].decode()):
                     client.sendall(piece)
@@ -87,7 +87,6 @@ class WireTest(unittest.TestCase):
             raise ConnectionResetError
 
         with (
-            mock.patch("threading.excepthook"),
             closing(Stub(end)) as stub,
             closing(Line.to(stub.port)) as line,
             self.assertRaisesRegex(BenchError, "ended a connection"),

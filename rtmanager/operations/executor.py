@@ -137,6 +137,9 @@ class Executor:
         self._stopping = threading.Event()
         #: Whether the last claim left operations due.
         self._backlog = False
+        #: Whether a claim of this backlog began an operation on an image that has not started here. A backlog without
+        #: one is claimed in greater numbers: what ends at sight needs no slot.
+        self._began_unknown = False
         #: References of images that have started successfully here, the latest last.
         self._good_images: OrderedDict[str, None] = OrderedDict()
         self._claim_first_at = 0.0
@@ -223,21 +226,22 @@ class Executor:
     def _free_for_unknown(self) -> int:
         """Return the slots for operations on images that have not started here yet, once another image has.
 
-        Half of the slots; under a backlog a quarter, and one beside an operation on a good image. That operation then
-        finds a free slot at once, and few threads compete with it and with ingest. An image counts as good after its
-        first start, so this delays no series of starts.
+        Half of the slots; a quarter while such operations are due, and one beside an operation on a good image. That
+        operation then finds a free slot at once, and few threads compete with it and with ingest. An image counts as
+        good after its first start, so this delays no series of starts.
         """
-        good = set(self._images_to_prefer())
-        if not good:
+        if not self._good_images:
             return self._launching_slots
         with self._idle:
-            requests = [operation.request for operation in self._live.values()]
-        wanted = [request.image_ref for request in requests if request.kind in LAUNCHING and request.image_ref]
-        unknown = sum(image_ref not in good for image_ref in wanted)
+            unknown = [self._is_unknown(operation) for operation in self._live.values() if operation.request.image_ref]
         limit = self._launching_slots // 2
-        if self._backlog:
-            limit = 1 if unknown < len(wanted) else self._launching_slots // 4
-        return max(0, max(1, limit) - unknown)
+        if self._backlog and self._began_unknown:
+            limit = 1 if not all(unknown) else self._launching_slots // 4
+        return max(0, max(1, limit) - sum(unknown))
+
+    def _is_unknown(self, operation: Operation) -> bool:
+        image_ref = operation.request.image_ref
+        return bool(image_ref) and image_ref not in self._good_images
 
     def _claim_first(self, limit: int) -> int:
         """Claim operations for images that have started here, if more is due than there are slots; return their number.
@@ -257,6 +261,8 @@ class Executor:
         """Claim and begin operations; return whether more may be due: beyond the limit, or next in a game's queue."""
         claimed = self._queue.claim(limit, kinds)
         ended = self._settle_at_sight(claimed)
+        begun = (operation for operation in claimed if operation.operation_id not in ended)
+        self._began_unknown = (self._backlog and self._began_unknown) or any(map(self._is_unknown, begun))
         return len(claimed) == limit or bool(ended)
 
     def _settle_at_sight(self, claimed: Sequence[Operation]) -> Collection[int]:

@@ -18,7 +18,7 @@ from rtmanager.operations.runner import DEFECT_TRIES
 from rtmanager.operations.troubles import Kind
 from rtmanager.ports.runtime import ImageRefInvalid, LaunchInvalid
 from rtmanager.ports.store import StoreRejected
-from rtmanager.tests.making import IMAGE_2, job, request, start_fields
+from rtmanager.tests.making import IMAGE_2, job, request, start_fields, stop_fields
 from rtmanager.tests.operating import World, job_request, wait_until
 from rtmanager.tests.test_executor import START, STOP, ExecutorTestCase
 
@@ -416,6 +416,19 @@ class BacklogTest(ExecutorTestCase):
         opens.set()
         self.one.work()
         self.assertEqual(len(self.world.sent(Stream.JOB_RESULTS)), 51)
+
+    def test_beside_a_start_of_a_good_image_jobs_that_the_record_decides_are_claimed_in_numbers(self) -> None:
+        self.one = self.instance(slots=16)
+        self.accept(job(START, 1, start_fields("z-first")))
+        self.one.work()
+        _, opens = self.world.runtime.gate("launch")
+        self.accept(job(START, 2, start_fields("z-good")))
+        self.one.executor.step()
+        self.accept(*(job(STOP, n, stop_fields(f"a{n:03}")) for n in range(3, 53)))
+        self.world.store.messages.clear()
+        answered = [self.results_after_a_step() for _ in range(4)]
+        self.assertEqual([after - before for before, after in itertools.pairwise(answered)], [6, 6, 6])
+        opens.set()
 
     def results_after_a_step(self) -> int:
         self.one.executor.step()

@@ -20,10 +20,10 @@ def bench() -> Bench:
         measures=lambda: _measures(burst),
         leans_on=(LOOPBACK,),
         notes={
-            "a burst": f"{listening.EVENTS:,} deaths, as fast as a daemon in Python can tell of them",
+            "a burst": f"{listening.EVENTS:,} deaths, as fast as a daemon in Python can publish them",
             "that daemon": f"as Docker 20.10: a queue of {published.QUEUE:,} events for each listener, and an event is "
             f"lost when a full one is left full for {published.PATIENCE_S * 1000:g} ms",
-            "the whole manager": f"on real PostgreSQL and Redis; {publishing.CRASHES} games that run, each told to "
+            "the whole manager": f"on real PostgreSQL and Redis; {publishing.CRASHES} games that run, each reported to "
             f"have died {publishing.TIMES} times",
         },
     )

@@ -136,7 +136,7 @@ def _receive(listen: Callable[[], Listener | Reader], host: str) -> tuple[Sample
             _wait(lambda: daemon.info()["Listeners"] == 1, "a listener")
             sample, lost = on_both_clocks(lambda: _crash(daemon, listener))
     if len(set(listener.received)) != EVENTS - lost or not set(listener.received).issubset(games.ids(EVENTS)):
-        raise BenchError(f"{len(listener.received)} events were heard, {lost} lost, of {EVENTS}")
+        raise BenchError(f"{len(listener.received)} events were received, {lost} lost, of {EVENTS}")
     return sample, lost
 
 
@@ -144,7 +144,7 @@ def _crash(daemon: APIClient, listener: Listener | Reader) -> int:
     before = daemon.info()["LostEvents"]
     daemon.post(daemon.base_url + f"/deaths?count={EVENTS}").raise_for_status()
     lost = int(daemon.info()["LostEvents"] - before)
-    _wait(lambda: len(listener.received) >= EVENTS - lost, f"{EVENTS - lost} events to be heard")
+    _wait(lambda: len(listener.received) >= EVENTS - lost, f"{EVENTS - lost} events to be received")
     return lost
 
 

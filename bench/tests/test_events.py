@@ -33,7 +33,7 @@ class ListeningTest(unittest.TestCase):
             mock.patch.object(listening.Reader, "_read", lambda _: None),
         ):
             for contest in Listening().contests():
-                with self.assertRaisesRegex(BenchError, "5 events to be heard"):
+                with self.assertRaisesRegex(BenchError, "5 events to be received"):
                     contest.references[0].run()
 
 

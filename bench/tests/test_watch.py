@@ -110,7 +110,7 @@ class ReconcilingTest(unittest.TestCase):
         run = reconciling.counted(lambda: None, lambda: counts.pop(0))
 
         self.assertEqual(set(run()), {"CPU", "wall"})
-        with self.assertRaisesRegex(BenchError, "asked Docker for the list 2 times"):
+        with self.assertRaisesRegex(BenchError, "requested the list of Docker 2 times"):
             run()
 
 

@@ -160,4 +160,4 @@ class _Game:
                 for self._last_entry, event in entries:
                     if (event["event_type"], event["container_id"]) == ("container_exited", container_id):
                         return int(self._last_entry.partition("-")[0]) / 1000
-        raise BenchError(f"the exit of container {container_id} was not told within {PUBLISHED_S:g} s")
+        raise BenchError(f"the exit of container {container_id} was not published within {PUBLISHED_S:g} s")

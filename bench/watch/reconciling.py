@@ -89,7 +89,7 @@ def counted(one_pass: Callable[[], object], lists: Callable[[], int]) -> Callabl
         sample, _ = on_both_clocks(one_pass)
         requests = lists() - before
         if requests != 1:
-            raise BenchError(f"one pass asked Docker for the list {requests} times")
+            raise BenchError(f"one pass requested the list of Docker {requests} times")
         return sample
 
     return run

@@ -14,10 +14,12 @@ from rtmanager.bootstrap.dependencies import Check, Dependencies, NotTried
 from rtmanager.config.settings import Config
 from rtmanager.domain.container import Limits, TrialSpec, limits_of_image
 from rtmanager.domain.errors import RuntimeManagerError
-from rtmanager.ports.runtime import Image
+from rtmanager.ports.runtime import LaunchFailed
 
 #: Below this a warning is given: it is enough for an engine's first turns, and not many more.
 FEW_BYTES, FEW_INODES = 100 << 20, 1_000
+#: How many images of the Docker host are tried, when each is removed by somebody before it is used.
+MAX_CHOICES = 5
 
 
 class NoRoom(RuntimeManagerError):
@@ -73,28 +75,42 @@ class Trials:
             return f"made for {owner} with mode {config.game_state_dir_mode:04o}, and removed, by user {os.geteuid()}"
 
     def _container(self) -> str:
-        """Create a container like a game's, and remove it."""
-        docker = self._parts.docker
-        docker.remove_trials(self._config.docker_network)
-        reference, image = self._image()
-        limits, self._parts.warnings["container"] = limits_of_image(image.labels, self._config.default_limits)
-        with self._parts.state_directories.trial() as path:
-            docker.try_create(self._spec(reference, path, limits), any_command=not self._image_ref)
-        given = f"{limits.cpus:g} cores, {size(limits.memory_bytes)}, {limits.pids} processes"
-        return f"created from {reference} with {given}, and removed, not started"
+        """Create a container like a game's, and remove it; pulls no image."""
+        self._parts.docker.remove_trials(self._config.docker_network)
+        if self._image_ref:
+            return self._of_named_image(self._image_ref)
+        for reference in self._parts.docker.local_references()[:MAX_CHOICES]:
+            if description := self._of_any_image(reference):
+                return description
+        raise NotTried(
+            "no image is on the Docker host to create a container from",
+            "docker pull the image of an engine, then check again, or name one: check --image REF",
+        )
 
-    def _image(self) -> tuple[str, Image]:
-        """Return the image of the trial; pulls none."""
-        docker = self._parts.docker
-        if not (reference := self._image_ref or docker.some_image()):
-            raise NotTried(
-                "no image is on the Docker host to create a container from",
-                "docker pull the image of an engine, then check again, or name one: check --image REF",
-            )
-        image = docker.local_image(reference)
+    def _of_named_image(self, reference: str) -> str:
+        image = self._parts.docker.local_image(reference)
         if image is None:
             raise ImageMissing(reference)
-        return reference, image
+        limits, self._parts.warnings["container"] = limits_of_image(image.labels, self._config.default_limits)
+        return self._created(reference, limits, any_command=False)
+
+    def _of_any_image(self, reference: str) -> str:
+        """Return the description, or an empty one if the image has gone.
+
+        The image may belong to anybody, so its labels and its command do not count.
+        """
+        try:
+            return self._created(reference, self._config.default_limits, any_command=True)
+        except LaunchFailed:
+            if self._parts.docker.local_image(reference) is None:
+                return ""
+            raise
+
+    def _created(self, reference: str, limits: Limits, *, any_command: bool) -> str:
+        with self._parts.state_directories.trial() as path:
+            self._parts.docker.try_create(self._spec(reference, path, limits), any_command=any_command)
+        given = f"{limits.cpus:g} cores, {size(limits.memory_bytes)}, {limits.pids} processes"
+        return f"created from {reference} with {given}, and removed, not started"
 
     def _spec(self, reference: str, path: str, limits: Limits) -> TrialSpec:
         config = self._config

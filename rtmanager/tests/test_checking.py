@@ -6,10 +6,18 @@ import json
 import logging
 import unittest
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
-from rtmanager.bootstrap.dependencies import Check, NotTried
+from rtmanager.bootstrap.dependencies import Check, Dependencies, NotTried
 from rtmanager.checking import Result, as_json, as_lines, passed, results
+from rtmanager.domain.container import TrialSpec
 from rtmanager.domain.errors import IN_MESSAGE, RuntimeManagerError, Unavailable
+from rtmanager.ports.runtime import Image, LaunchFailed
+from rtmanager.tests.test_config import config
+from rtmanager.trials import ImageMissing, Trials
 
 
 def fails(error: Exception) -> Callable[[], str]:
@@ -99,6 +107,57 @@ class WritingTest(unittest.TestCase):
         )
         self.assertEqual([each["ok"] for each in found["checks"]], [True, False, None])
         self.assertEqual(found["checks"][0]["warnings"], ["one", "two"])
+
+
+LABELS = {"com.galaxy.cpu_quota": "9000", "com.galaxy.memory": "none"}
+
+
+class Images:
+    """A Docker host whose image `wide` has a label with more cores than the host; an image may be removed before use."""
+
+    def __init__(self, references: list[str], gone: set[str]) -> None:
+        self.references, self.gone = references, gone
+
+    def remove_trials(self, network: str) -> None:
+        """No trial has left anything."""
+
+    def local_references(self) -> list[str]:
+        return self.references
+
+    def local_image(self, reference: str) -> Image | None:
+        return None if reference in self.gone else Image("sha256:1", LABELS if reference == "wide" else {})
+
+    def try_create(self, spec: TrialSpec, *, any_command: bool) -> None:
+        if spec.image_ref in self.gone:
+            raise LaunchFailed(f"No such image: {spec.image_ref}")
+        if spec.limits.cpus > 2:
+            raise LaunchFailed("Range of CPUs is from 0.01 to 2.00")
+
+
+class ContainerTrialTest(unittest.TestCase):
+    def trial(self, image_ref: str, references: list[str], gone: set[str]) -> Result:
+        warnings: dict[str, list[str]] = {}
+        directories = SimpleNamespace(trial=lambda: nullcontext("/srv/games/.trial"))
+        parts = SimpleNamespace(docker=Images(references, gone), state_directories=directories, warnings=warnings)
+        check = Trials(config(), cast(Dependencies, parts), image_ref).checks()[-1]
+        [found] = results([replace(check, needs=())], warnings, logging.getLogger("test"))
+        return found
+
+    def test_labels_of_an_image_that_nobody_named_do_not_count(self) -> None:
+        found = self.trial("", ["wide"], set())
+        self.assertEqual((found.ok, list(found.warnings)), (True, []))
+        self.assertIn("created from wide with 1 cores, 512 MiB", found.message)
+
+    def test_labels_of_a_named_image_count(self) -> None:
+        found = self.trial("wide", ["other"], set())
+        self.assertEqual((found.ok, found.message), (False, "Range of CPUs is from 0.01 to 2.00"))
+        self.assertIn("com.galaxy.memory", found.warnings[0])
+
+    def test_an_image_that_somebody_removes_makes_way_for_the_next(self) -> None:
+        self.assertIn("created from c", self.trial("", ["a", "b", "c"], {"a", "b"}).message)
+        self.assertIsNone(self.trial("", ["a"], {"a"}).ok)
+        self.assertIsNone(self.trial("", [], set()).ok)
+        self.assertEqual(self.trial("a", ["b"], {"a"}).message, str(ImageMissing("a")))
 
 
 if __name__ == "__main__":

@@ -69,20 +69,17 @@ class SurveyTest(unittest.TestCase):
         with self.assertRaisesRegex(FinalAnswer, "let the proxy .* pass `GET /info`"):
             self.runtime.log_drivers()
 
-    def test_an_image_of_an_engine_comes_before_any_other(self) -> None:
-        engine = {"RepoTags": ["engine:1"], "Labels": {"com.galaxy.memory": "64m"}}
-        other: dict[str, Any] = {"RepoTags": ["other:1"], "Labels": {"a": "b"}}
+    def test_the_images_of_the_host_have_one_reference_each_and_the_oldest_is_first(self) -> None:
+        newest = {"RepoTags": ["newest:1", "newest:2"], "Labels": {"com.galaxy.memory": "64m"}}
         untagged = {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
         digest = {"RepoTags": None, "RepoDigests": [f"by/digest@sha256:{'a' * 64}"]}
         for images, expected in (
-            ([], ""),
-            ([untagged, 3, None, {}], ""),
-            ([untagged, other], "other:1"),
-            ([other, engine], "engine:1"),
-            ([digest], f"by/digest@sha256:{'a' * 64}"),
+            ([], []),
+            ([untagged, 3, None, {}], []),
+            ([newest, untagged, digest], [f"by/digest@sha256:{'a' * 64}", "newest:1"]),
         ):
             self.answer("GET /images/json", images)
-            self.assertEqual(self.runtime.some_image(), expected)
+            self.assertEqual(self.runtime.local_references(), expected)
 
     def test_a_local_image_is_never_pulled(self) -> None:
         self.assertRaises(ImageUnavailable, self.runtime.local_image, "Up/x")

@@ -180,11 +180,10 @@ def image(found: object) -> Image:
     return Image(_image_id(answer.get("Id")), _labels(config.get("Labels"), _IMAGE_LABELS))
 
 
-def image_listed(found: object) -> tuple[list[str], Mapping[str, str]]:
-    """Decode one entry of `GET /images/json`: its references, and its labels for engines."""
+def names_of_image(found: object) -> list[str]:
+    """Return the references in one entry of `GET /images/json`."""
     entry = _members(found)
-    names = [*_texts(entry.get("RepoTags")), *_texts(entry.get("RepoDigests"))]
-    return names, _labels(entry.get("Labels"), _IMAGE_LABELS)
+    return [*_texts(entry.get("RepoTags")), *_texts(entry.get("RepoDigests"))]
 
 
 def log_drivers(found: object) -> frozenset[str]:

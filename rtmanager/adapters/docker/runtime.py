@@ -301,9 +301,9 @@ class DockerRuntime:
         """Return the log drivers of Docker and of its plugins; see `survey`."""
         return survey.log_drivers(self._engine)
 
-    def some_image(self) -> str:
-        """Return the reference of an image on the Docker host, preferably of an engine; empty when there is none."""
-        return survey.some_image(self._engine)
+    def local_references(self) -> list[str]:
+        """Return a reference of each image on the Docker host, the oldest first."""
+        return survey.local_references(self._engine)
 
     def local_image(self, image_ref: str) -> Image | None:
         """Return the image if it is on the Docker host, else None. Raises `ImageUnavailable` when Docker refuses."""

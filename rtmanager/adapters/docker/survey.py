@@ -34,18 +34,13 @@ def has_log_driver(name: str, drivers: frozenset[str]) -> bool:
     return bool({name, tagged} & drivers)
 
 
-def some_image(engine: DaemonClient) -> str:
-    """Return the reference of an image on the Docker host, preferably of an engine; empty when there is none."""
-    other = ""
-    for entry in engine.answer(
+def local_references(engine: DaemonClient) -> list[str]:
+    """Return a reference of each image on the Docker host, the oldest first: it is the least likely to be removed."""
+    entries = engine.answer(
         "images", engine.deadlines.list_s, lambda client: list(arriving_entries(client, "/images/json", {}))
-    ):
-        names, labels = decode.image_listed(entry)
-        for reference in filter(_is_reference, names):
-            if labels:
-                return reference
-            other = other or reference
-    return other
+    )
+    found = [next(filter(_is_reference, decode.names_of_image(entry)), "") for entry in entries]
+    return list(filter(None, reversed(found)))  # Docker lists the newest first
 
 
 def trials(engine: DaemonClient, network: str) -> list[str]:

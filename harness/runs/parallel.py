@@ -30,6 +30,8 @@ class Ended:
     tests: int
     passed: bool
     skipped: int = 0
+    #: CPU time of the module and of the processes that it awaited; Docker's own is not in it.
+    cpu_s: float = 0
 
 
 class Worker:
@@ -136,13 +138,18 @@ def serve(verbosity: int) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        module = line.strip()
+        module, begun_cpu_s = line.strip(), _cpu_s()
         suite = unittest.defaultTestLoader.loadTestsFromName(module)
         result = unittest.TextTestRunner(verbosity=verbosity).run(suite)
-        ended = Ended(module, result.testsRun, result.wasSuccessful(), len(result.skipped))
+        skipped, cpu_s = len(result.skipped), _cpu_s() - begun_cpu_s
+        ended = Ended(module, result.testsRun, result.wasSuccessful(), skipped, round(cpu_s, 1))
         sys.stdout.flush()
         answers.write(json.dumps(asdict(ended)) + "\n")
         answers.flush()
+
+
+def _cpu_s() -> float:
+    return sum(os.times()[:4])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not ended.passed:
                 failed[ended.module] = text
                 text = "failed, see below\n"
-            sys.stderr.write(f"== {ended.module}\n{text}")
+            sys.stderr.write(f"== {ended.module}, {ended.cpu_s} s of CPU time\n{text}")
             sys.stderr.flush()
     finally:  # also after Ctrl-C
         sys.stderr.writelines(f"== failed: {module}\n{text}" for module, text in failed.items())

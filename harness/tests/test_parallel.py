@@ -53,6 +53,7 @@ class ParallelTest(unittest.TestCase):
         code, text = self.run_all(2, first=PASSES, second=PASSES, third=PASSES)
         self.assertEqual(code, 0, text)
         self.assertTrue(text.endswith("== 6 tests in 3 modules, 3 skipped; failed: none\n"), text)
+        self.assertRegex(text, r"== second, \d+\.\d s of CPU time\n")
 
     def test_one_process_runs_all_its_modules(self) -> None:
         _, text = self.run_all(1, first=PASSES, second=PASSES)
@@ -65,7 +66,7 @@ class ParallelTest(unittest.TestCase):
         self.assertIn("failed: first, second, third\n", text)
         for part in ("on purpose", "no_such_module", "exit code 7", "written by"):
             self.assertIn(part, text)
-        self.assertGreater(text.index("== failed: first\n"), text.index("== fourth\n"), "where a reader finds it")
+        self.assertGreater(text.index("== failed: first\n"), text.index("== fourth, "), "where a reader finds it")
 
     def test_on_sigterm_the_test_under_way_unwinds_and_nothing_more_begins(self) -> None:
         with self.command(1, {"first": WAITS, "second": PASSES}) as process:

@@ -33,6 +33,7 @@ from rtmanager.bootstrap.startup import Startup, StartupFailed
 from rtmanager.bootstrap.watchers import Watch
 from rtmanager.config.settings import Config
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
+from rtmanager.domain.image_policy import ImagePolicy
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.refusals import StoreRefusals
 from rtmanager.http.server import HttpServer
@@ -323,6 +324,7 @@ class _Service:
             network=config.docker_network,
             default_limits=config.default_limits,
             pull_policy=config.image_pull_policy,
+            image_policy=ImagePolicy(config.image_allow, config.image_require_digest),
             stop_grace_s=config.container_stop_timeout_s,
             mount_path=config.engine_state_mount_path,
             state_env_name=config.engine_state_env_name,

@@ -16,6 +16,7 @@ from rtmanager.config.variables import STREAMS, VARIABLES, Variable
 from rtmanager.domain import log_options
 from rtmanager.domain.container import Limits
 from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.image_policy import ImagePattern
 from rtmanager.domain.messages import Stream
 from rtmanager.ports.runtime import PullPolicy
 
@@ -69,6 +70,8 @@ class Config:
     image_pull_timeout_s: float = 600.0
     image_pull_progress_timeout_s: float = 60.0
     pulls_per_registry: int = 8
+    image_allow: tuple[ImagePattern, ...] = ()
+    image_require_digest: bool = False
     first_start_watch_s: float = 0.25
     max_parallel_operations: int = 32
     deferral_limit_s: float = 900.0

@@ -43,7 +43,7 @@ _WORK: Mapping[OpKind, Callable[[Progress, Tools], Completion]] = {
     OpKind.CLEANUP: cleanup,
 }
 #: Operations that the record alone may decide: the game already is in the requested state, or must not get there.
-_AT_SIGHT: Mapping[OpKind, Callable[[Progress], Completion | None]] = {
+_AT_SIGHT: Mapping[OpKind, Callable[[Progress, Tools], Completion | None]] = {
     OpKind.START: nothing_to_start,
     OpKind.STOP: nothing_to_stop,
 }
@@ -174,7 +174,7 @@ class OperationRunner:
             if request.problem is not None:
                 raise OperationFailed(*request.problem)
             decision_at_sight = _AT_SIGHT.get(request.kind)
-            return decision_at_sight(progress) if decision_at_sight else None
+            return decision_at_sight(progress, self._tools) if decision_at_sight else None
 
         return Triage(progress, self._in_words(progress, at_sight))
 

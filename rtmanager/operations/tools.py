@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rtmanager.domain.container import Limits
+from rtmanager.domain.image_policy import ImagePolicy
 from rtmanager.domain.operation import Operation
 from rtmanager.domain.text import bounded
 from rtmanager.ports.clock import Clock
@@ -31,6 +32,7 @@ class EngineSettings:
     log_options: Mapping[str, str] = field(default_factory=dict)
     #: The label that separates this database's containers from another's.
     deployment: str = ""
+    image_policy: ImagePolicy = field(default_factory=ImagePolicy)
 
 
 def end_of_log(runtime: ContainerRuntime, container_id: str) -> str:

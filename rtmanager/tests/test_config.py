@@ -16,6 +16,7 @@ from rtmanager.config.parsers import Address, InvalidSetting, RedisAddress
 from rtmanager.config.settings import Config, ConfigError, unknown_names
 from rtmanager.config.variables import VARIABLES
 from rtmanager.domain.container import Limits
+from rtmanager.domain.image_policy import ImagePattern
 from rtmanager.domain.messages import Stream
 from rtmanager.ports.runtime import PullPolicy
 
@@ -154,8 +155,32 @@ class DefaultsTest(ConfigTestCase):
                 options = {} if given is None else {"DOCKER_LOG_OPTS": given}
                 self.assertEqual(config(DOCKER_LOG_DRIVER=driver, **options).docker_log_options, expected)
 
+    def test_images_may_be_limited(self) -> None:
+        found = config(IMAGE_ALLOW="registry.example/games/**, galaxy/game:1.*", IMAGE_REQUIRE_DIGEST="on")
+        self.assertEqual(
+            found.image_allow,
+            (
+                ImagePattern("registry.example", ("games", "**"), None),
+                ImagePattern("docker.io", ("galaxy", "game"), "1.*"),
+            ),
+        )
+        self.assertTrue(found.image_require_digest)
+
 
 class FaultsTest(ConfigTestCase):
+    def test_a_pattern_of_images_that_is_malformed_is_a_fault_with_the_remedy(self) -> None:
+        for value, part, remedy in (
+            ("galaxy/* registry.example", "'registry.example'", "write registry.example/**"),
+            ("*.example/x", "'*.example'", "host or host:port, without wildcards"),
+            ("games*/x", "'games*'", "or ** as the last one"),
+            (",", "there is none", "would allow everything"),
+        ):
+            [fault] = self.faults({**REQUIRED, "RTMANAGER_IMAGE_ALLOW": value})
+            with self.subTest(value):
+                self.assertIn(f"RTMANAGER_IMAGE_ALLOW: {value!r} is not a list of patterns", fault)
+                self.assertIn(part, fault)
+                self.assertIn(remedy, fault)
+
     def test_all_faults_are_reported_together_each_with_name_value_and_what_is_expected(self) -> None:
         faults = self.faults(
             {

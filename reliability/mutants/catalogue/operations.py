@@ -9,8 +9,9 @@ MUTANTS = (
         "a start that is sent twice throws the players out: the game gets a new container",
         Edit(
             "operations/start.py",
-            "    if record is not None and record.status is Status.RUNNING:\n",
-            "    if record and record.status is Status.RUNNING and record.current_image_ref != image_ref:\n",
+            "    running = record if record is not None and record.status is Status.RUNNING else None\n",
+            "    same = record is not None and record.current_image_ref == image_ref\n"
+            "    running = record if record and record.status is Status.RUNNING and not same else None\n",
         ),
         check=module("test_replay"),
     ),

@@ -1,6 +1,6 @@
 """An operation: one request about one game, from its acceptance to its end.
 
-`Operation` is the durable row that the executor claims. `Completion` is everything that its end changes, written in one
+`Operation` is the durable row that the executor claims. `Changes` is what its end, or a finding, changes in one
 transaction: record, log, health snapshot, outgoing messages. Code that runs an operation builds a `Completion` and
 writes nothing itself.
 """
@@ -15,7 +15,7 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message
 from rtmanager.domain.outage import LastExit
-from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.domain.record import RuntimeRecord, check_transition
 
 
 class OpKind(StrEnum):
@@ -131,20 +131,33 @@ class LogEntry:
     error_message: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What is written about one game in one transaction, or not at all."""
+
+    #: The record that was decided on. The stored one must still have its status and container. None: there was no
+    #: record, which is compared only if `new` is written.
+    seen: RuntimeRecord | None = None
+    #: The record that is written, if it changes.
+    new: RuntimeRecord | None = None
+    log: tuple[LogEntry, ...] = ()
+    #: Health events; the last one becomes the snapshot.
+    health: tuple[HealthEvent, ...] = ()
+    messages: tuple[Message, ...] = ()
+    #: How a container ended, if that could be read.
+    last_exit: LastExit | None = None
+
+    def __post_init__(self) -> None:
+        if self.new is not None:
+            check_transition(self.seen, self.new)
+
+
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """Everything that the end of an operation changes, in one transaction."""
+class Completion(Changes):
+    """How an operation ended, and everything that its end changes."""
 
     outcome: Outcome
     error_code: ErrorCode | None = None
     error_message: str = ""
-    change: RecordChange | None = None
-    #: The record that a completion without a change rests on, if there was one: it must be unchanged.
-    rests_on: RuntimeRecord | None = None
-    log: tuple[LogEntry, ...] = ()
-    health: tuple[HealthEvent, ...] = ()
-    messages: tuple[Message, ...] = ()
-    #: How the container ended that the operation stopped, if that could be read.
-    last_exit: LastExit | None = None
     #: The container that this operation started: it is removed if the completion cannot be written.
     launched: str | None = None

@@ -16,7 +16,7 @@ from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, job_result
 from rtmanager.domain.operation import Completion, LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.outage import LastExit
-from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.domain.record import RuntimeRecord
 from rtmanager.domain.restarts import is_notified
 from rtmanager.ports.clock import Clock
 from rtmanager.ports.runtime import ImagePull
@@ -111,15 +111,12 @@ class Progress:
     def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Completion:
         text = "; ".join([*([message] if message else []), *self._warnings])
         self._note(self.operation.request.kind, self._started_at, outcome, code, text or None)
-        change = None
-        if self.record is not None and self.record is not self.seen:
-            change = RecordChange(self.seen, self.record)
         return Completion(
             outcome=outcome,
             error_code=code,
             error_message=text,
-            change=change,
-            rests_on=None if change else self.seen,
+            seen=self.seen,
+            new=self.record if self.record is not self.seen else None,
             log=tuple(self._log),
             health=tuple(self._health),
             messages=tuple(self._messages(outcome, code, message)),

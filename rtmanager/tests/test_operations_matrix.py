@@ -108,7 +108,7 @@ class MatrixTest(WorldTestCase):
                 self.assert_consistent()
                 if case.code is not None:
                     self.assertEqual((after, self.world.docker.containers), (before, containers))
-                    self.assertIsNone(completion.change)
+                    self.assertIsNone(completion.new)
 
     def test_only_one_container_of_the_game_is_left(self) -> None:
         for case in MATRIX:
@@ -163,8 +163,8 @@ class StartTest(WorldTestCase):
                 self.world.bring(status)
                 created = self.world.known().created_at
                 completion = self.world.do(request(image_ref=IMAGE_2))
-                assert completion.change is not None
-                self.assertEqual(completion.change.new.created_at, created)
+                assert completion.new is not None
+                self.assertEqual(completion.new.created_at, created)
                 record = self.world.known()
                 self.assertEqual((record.created_at, record.current_image_ref), (created, IMAGE_2))
                 self.assertGreater(record.last_op_at, created)

@@ -54,10 +54,10 @@ MUTANTS = (
         "event-missing",
         "no health event tells of a container that was started",
         Edit(
-            "adapters/postgres/endings.py",
-            "    messages = [*(health_message(event) for event in completion.health if event.published), "
-            "*completion.messages]\n",
-            "    messages = [*completion.messages]\n",
+            "adapters/postgres/changes.py",
+            "    messages = [*(health_message(event) for event in changes.health if event.published), "
+            "*changes.messages]\n",
+            "    messages = [*changes.messages]\n",
         ),
         check=module("test_jobs"),
     ),
@@ -65,9 +65,9 @@ MUTANTS = (
         "watch-event-missing",
         "no health event is published of what the watch finds",
         Edit(
-            "adapters/postgres/endings.py",
-            "        add_messages(connection, [health_message(event)])\n",
-            "        health_message(event)\n",
+            "adapters/postgres/changes.py",
+            '"keeps_plan": not cancels, "plan": plan}\n',
+            '"keeps_plan": not cancels, "plan": plan, "messages": []}\n',
         ),
         check=module("test_health"),
     ),
@@ -75,8 +75,8 @@ MUTANTS = (
         "snapshot-missing",
         "the health of a game is what it was before its last event",
         Edit(
-            "adapters/postgres/endings.py",
-            '        "snapshot": _snapshot(completion.health[-1]) if completion.health else None,\n',
+            "adapters/postgres/changes.py",
+            '        "snapshot": _snapshot(changes.health[-1]) if changes.health else None,\n',
             '        "snapshot": None,\n',
         ),
         check=module("test_jobs"),
@@ -84,7 +84,11 @@ MUTANTS = (
     Mutant(
         "watch-snapshot-missing",
         "the health of a game is what it was before the watch found otherwise",
-        Edit("adapters/postgres/endings.py", "    _write_snapshot(connection, event)\n", ""),
+        Edit(
+            "adapters/postgres/changes.py",
+            '"keeps_plan": not cancels, "plan": plan}\n',
+            '"keeps_plan": not cancels, "plan": plan, "snapshot": None}\n',
+        ),
         check=module("test_health"),
     ),
     Mutant(

@@ -4,15 +4,15 @@ from reliability.mutants.check import cells, chaos, test
 from reliability.mutants.mutant import Edit, Mutant
 
 _QUEUE = "adapters/postgres/sql/queue.sql"
-_ENDINGS = "adapters/postgres/endings.py"
+_CHANGES = "adapters/postgres/changes.py"
 _REDIS = "adapters/redis_streams.py"
 
 #: The messages of completions: in the same transaction, and in a separate one.
 _PUBLISHED_AT_ONCE = """\
-        return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
+        return {row["id"]: row["written"] for row in database.write("finish", SQL["end_operations"], values)}
 """
 _PUBLISHED_LATER = """\
-        ended = {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
+        ended = {row["id"]: row["written"] for row in database.write("finish", SQL["end_operations"], values)}
         with database.transaction("finish") as connection:
             add_messages(connection, [message for _, completion in endings for message in completion.messages])
         return ended
@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "the generation of a claim is compared",
         "an instance that was frozen ends an operation that another one has taken over",
-        Edit("adapters/postgres/sql/endings.sql", "AND o.generation = e.generation AND", "AND"),
+        Edit("adapters/postgres/sql/changes.sql", "AND o.generation = e.generation AND", "AND"),
         check=test("integration.test_store.PostgresOwnershipTest"),
     ),
     Mutant(
@@ -162,8 +162,8 @@ MUTANTS = (
     Mutant(
         "the end is one transaction",
         "a job whose instance is killed at its end gets no result",
-        Edit(_ENDINGS, '"messages": [_message(message) for message in messages],', '"messages": [],'),
-        Edit(_ENDINGS, _PUBLISHED_AT_ONCE, _PUBLISHED_LATER),
+        Edit(_CHANGES, '"messages": [_message(message) for message in messages],', '"messages": [],'),
+        Edit(_CHANGES, _PUBLISHED_AT_ONCE, _PUBLISHED_LATER),
         check=cells("stop job", "postgres.finish.after"),
     ),
     Mutant(
@@ -198,7 +198,7 @@ MUTANTS = (
         "records are compared and swapped",
         "what became true of a game while an operation ran is overwritten by its end",
         Edit(
-            "adapters/postgres/sql/endings.sql",
+            "adapters/postgres/sql/changes.sql",
             "r.game_id = ours.game_id AND r.status = seen.status\n"
             "      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id\n"
             "    RETURNING r.game_id),\n",
@@ -210,10 +210,11 @@ MUTANTS = (
         "a finding is written on the record that it was decided on",
         "two instances that see one crash tell of it twice, and count it twice",
         Edit(
-            "adapters/postgres/sql/records.sql",
-            "WHERE game_id = %(game_id)s AND status = %(seen_status)s\n"
-            "  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;\n",
-            "WHERE game_id = %(game_id)s;\n",
+            "adapters/postgres/sql/changes.sql",
+            "r.game_id = ours.game_id AND r.status = seen.status\n"
+            "      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id\n"
+            "    RETURNING r.game_id),\n",
+            "r.game_id = ours.game_id\n    RETURNING r.game_id),\n",
         ),
         check=test("integration.test_store.AtOnceTest"),
     ),
@@ -221,9 +222,9 @@ MUTANTS = (
         "an end is compared with the record that it rests on",
         "a job is answered by a record that was being changed when it was looked at",
         Edit(
-            "adapters/postgres/endings.py",
-            "if completion.change else (completion.rests_on, None)\n",
-            "if completion.change else (None, None)\n",
+            "adapters/postgres/changes.py",
+            '"seen": changes.seen and values_of',
+            '"seen": changes.new and changes.seen and values_of',
         ),
         check=test("integration.test_store.AtOnceTest"),
     ),

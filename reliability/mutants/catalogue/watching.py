@@ -80,8 +80,8 @@ MUTANTS = (
         "restart-against-a-stop",
         "a crashed game that was stopped meanwhile is started again",
         Edit(
-            "adapters/postgres/sql/endings.sql",
-            "WHERE game_id IN (SELECT game_id FROM ended WHERE NOT keeps_plan AND next_try IS NULL)",
+            "adapters/postgres/sql/changes.sql",
+            "WHERE game_id IN (SELECT game_id FROM agreed WHERE NOT keeps_plan AND plan IS NULL)",
             "WHERE false",
         ),
         check=module("test_crash_restart"),

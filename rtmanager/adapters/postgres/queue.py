@@ -7,8 +7,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from rtmanager.adapters.postgres.changes import write_ending, write_endings
 from rtmanager.adapters.postgres.database import Database
-from rtmanager.adapters.postgres.endings import write_ending, write_endings
 from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
 from rtmanager.adapters.postgres.session_lock import NAMES_CLASS, PRESENCE_CLASS
 from rtmanager.domain.errors import ErrorCode, Unavailable

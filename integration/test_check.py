@@ -64,6 +64,15 @@ class Trials(CheckTestCase):
         code, found = self.checked()
         self.assertEqual((code, found["container"]["ok"]), (0, True), found)
 
+    def test_the_dsn_may_be_in_a_file(self) -> None:
+        environment = self.environment()
+        secret = self.state_root.folder("secrets") / "dsn"
+        secret.write_text(environment.pop("RTMANAGER_POSTGRES_PRIMARY_DSN") + "\n")
+        environment["RTMANAGER_POSTGRES_PRIMARY_DSN_FILE"] = str(secret)
+        code, output = self.command("check", environment)
+        self.assertEqual(code, 0, output)
+        self.assertNotIn("unknown variable", output)
+
     def test_an_image_that_is_not_there_is_named_and_not_pulled(self) -> None:
         code, found = self.checked("--image", "nowhere.test/x:1")
         self.assertEqual((code, found["container"]["ok"]), (1, False))

@@ -358,7 +358,7 @@ class ResultTest(WorldTestCase):
 
 
 class StopTest(WorldTestCase):
-    def test_the_engine_gets_its_grace_time_and_the_container_stays(self) -> None:
+    def test_the_engine_gets_its_grace_period_and_the_container_stays(self) -> None:
         self.world.bring(Status.RUNNING)
         container_id = self.world.known().current_container_id
         self.world.do(request(kind=OpKind.STOP))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,10 +81,17 @@ def stop_fields(game_id: str = "g1", **changes: str) -> dict[str, str]:
     return {"game_id": game_id, "reason": "finished", "requested_at_ms": "1767225600000", **changes}
 
 
+#: The fields of a valid job, by stream and game.
+JOB_FIELDS: Mapping[Stream, Callable[[str], dict[str, str]]] = {
+    Stream.START_JOBS: start_fields,
+    Stream.STOP_JOBS: stop_fields,
+}
+
+
 def entry(stream: Stream, milliseconds: int, fields: Mapping[str, str] | None = None, sequence: int = 0) -> Entry:
     """An entry of an input stream; without `fields` a valid job for game g1."""
     if fields is None:
-        fields = start_fields() if stream is Stream.START_JOBS else stop_fields()
+        fields = JOB_FIELDS[stream]("g1")
     return Entry(stream, EntryId(milliseconds, sequence), fields)
 
 

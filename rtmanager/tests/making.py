@@ -22,7 +22,7 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.game import container_name, engine_endpoint
 from rtmanager.domain.jobs import Entry, EntryId, Job, read_job
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import Completion, LogEntry, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import KINDS, Completion, LogEntry, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.tools import EngineSettings
 from rtmanager.ports.runtime import PullPolicy
@@ -66,7 +66,7 @@ def record(game_id: str = "g1", status: Status = Status.RUNNING, **changes: Any)
 def request(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> Request:
     """A request over REST, unless `source` names another source."""
     values: dict[str, Any] = {"source": OpSource.GM_REST, "source_ref": "req-1"}
-    if kind in (OpKind.START, OpKind.PATCH):
+    if KINDS[kind].takes == "image_ref":
         values["image_ref"] = IMAGE
     return Request(game_id, kind, **{**values, **changes})
 

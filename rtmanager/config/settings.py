@@ -59,7 +59,7 @@ class Config:
     game_state_min_free_bytes: int = 1 << 20
     lobby_timeout_s: float = 2.0
     default_limits: Limits = field(default_factory=lambda: Limits(1.0, 512 << 20, 512))
-    container_stop_timeout_s: int = 30
+    stop_grace_s: int = 30
     container_retention_days: int = 30
     engine_state_mount_path: str = "/var/lib/galaxy-game"
     engine_state_env_name: str = "GAME_STATE_PATH"

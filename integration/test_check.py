@@ -6,14 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-import unittest
 from typing import Any
 
 from harness import images, start_services
 from harness.rtm import manager
-from integration.support.commands import CommandTestCase
-
-only_root = unittest.skipUnless(os.geteuid() == 0, "only root may mount a file system")
+from integration.support.commands import CommandTestCase, needs_mount
 
 TRIALS = {"label": "com.galaxy.kind=trial"}
 
@@ -109,7 +106,7 @@ class Trials(CheckTestCase):
         self.assertEqual(code, 0)
         self.assertIn("max-size", found["log driver"]["warnings"][0])
 
-    @only_root
+    @needs_mount
     def test_a_root_that_docker_does_not_see_at_this_path(self) -> None:
         """As in a container without a mount of the root: the manager's directories are missing on Docker's host."""
         hidden = self.state_root.folder("games")
@@ -120,7 +117,7 @@ class Trials(CheckTestCase):
         self.assertEqual((code, found["directory"]["ok"], found["container"]["ok"]), (1, True, False), output)
         self.assertIn("must see the state directory at the same path", found["container"]["message"])
 
-    @only_root
+    @needs_mount
     def test_a_full_file_system(self) -> None:
         code, output = self.command(
             "check",

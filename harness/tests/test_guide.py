@@ -23,6 +23,8 @@ _EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"\b(test_\w+)\b(?!…)")
 _PAIR = re.compile(r"\b(test_\w+)\.(test_\w+)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DEFINED = re.compile(r"^ +def (test_\w+)\(", re.MULTILINE)
 
 
@@ -43,6 +45,26 @@ class NamedTestsTest(unittest.TestCase):
         pairs = [pair for page in (ROOT / "docs").glob("*.md") for pair in _PAIR.findall(page.read_text())]
         self.assertGreater(len(pairs), 30)
         self.assertEqual([pair for pair in pairs if pair not in there], [])
+
+
+class LinksTest(unittest.TestCase):
+    def test_each_link_to_a_file_or_heading_of_the_project_leads_there(self) -> None:
+        pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+        links = [(page, link) for page in pages for link in _LINK.findall(_FENCED.sub("", page.read_text()))]
+        self.assertGreater(len(links), 100)
+        self.assertEqual([(page.name, link) for page, link in links if not self.leads(page, link)], [])
+
+    def leads(self, page: Path, link: str) -> bool:
+        path, _, heading = link.partition("#")
+        target = (page.parent / path) if path else page
+        if not heading or not target.is_file():
+            return target.exists()
+        return heading in {_anchor(each) for each in _HEADING.findall(_FENCED.sub("", target.read_text()))}
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that a forge gives to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 class ContributingTest(unittest.TestCase):

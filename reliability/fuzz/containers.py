@@ -315,7 +315,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
             chance = random.Random(f"{seed}/{number}")
             try:
                 found = _check(world, Input(chance, number))
-            except Exception as error:  # noqa: BLE001 - that is what is looked for
+            except Exception as error:  # noqa: BLE001 - that is what the fuzzer searches for
                 found = [f"{type(error).__name__}: {error}"]
             found += world.log_check.violations
             world.log_check.violations.clear()

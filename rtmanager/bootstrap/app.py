@@ -323,7 +323,7 @@ class _Service:
             network=config.docker_network,
             default_limits=config.default_limits,
             pull_policy=config.image_pull_policy,
-            stop_grace_s=config.container_stop_timeout_s,
+            stop_grace_s=config.stop_grace_s,
             mount_path=config.engine_state_mount_path,
             state_env_name=config.engine_state_env_name,
             log_driver=config.docker_log_driver,

@@ -7,9 +7,11 @@ writes nothing itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import HealthEvent
@@ -30,8 +32,30 @@ class OpKind(StrEnum):
     RECONCILE_DISPOSE = "reconcile_dispose"
 
 
-#: The kinds that are queued.
-QUEUED = frozenset({OpKind.START, OpKind.STOP, OpKind.RESTART, OpKind.PATCH, OpKind.CLEANUP})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindRules:
+    """How the operations of a kind differ from others. No rule has a default, so that a new kind states each."""
+
+    #: The field that the request needs beside the game: `image_ref`, `reason`, or none.
+    takes: Literal["image_ref", "reason", ""]
+    #: Whether a container is started: the operation needs an image, and may wait for a pull.
+    launches: bool
+    #: Whether the game's container is stopped or removed: the log row names the one that the game had at the beginning.
+    ends_container: bool
+    #: Whether a new container takes the place of the old one. Such an operation must be finished once it has begun. A
+    #: refused one decides nothing about the game.
+    replaces: bool
+
+
+#: The one table of the kinds that are queued.
+KINDS: Mapping[OpKind, KindRules] = {
+    OpKind.START: KindRules(takes="image_ref", launches=True, ends_container=False, replaces=False),
+    OpKind.STOP: KindRules(takes="reason", launches=False, ends_container=True, replaces=False),
+    OpKind.RESTART: KindRules(takes="", launches=True, ends_container=False, replaces=True),
+    OpKind.PATCH: KindRules(takes="image_ref", launches=True, ends_container=False, replaces=True),
+    OpKind.CLEANUP: KindRules(takes="", launches=False, ends_container=True, replaces=False),
+}
+QUEUED = frozenset(KINDS)
 
 
 class OpSource(StrEnum):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rtmanager.domain.findings import RestartCause
-from rtmanager.domain.operation import Completion, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import KINDS, Completion, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 
 #: Pauses after failed starts of a game after an outage, in seconds; the last one repeats. What a start needs may come
@@ -79,7 +79,7 @@ def keeps_plan(request: Request, completion: Completion) -> bool:
     """
     untouched = (completion.new, completion.launched, completion.last_exit) == (None, None, None)
     refused = completion.outcome is Outcome.FAILURE and untouched
-    return refused and request.kind in (OpKind.RESTART, OpKind.PATCH)
+    return refused and KINDS[request.kind].replaces
 
 
 def is_notified(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""`make run`, and the commands of docs/quickstart.md and README.md, pasted as a reader would paste them."""
+"""`make run`, and the commands of README.md, docs/quickstart.md and docs/operations.md, pasted as by a reader."""
 
 import re
 import shutil
@@ -33,6 +33,33 @@ def commands(page: str, begin: str, end: str) -> str:
     text = (ROOT / page).read_text()
     found = "".join(_SHELL.findall(text[text.index(begin) : text.index(end)]))
     return re.sub(r"\b(first|second|readme)\b", rf"\1-{identity.current().run}", found)
+
+
+#: Commands of docs/operations.md that are not run here, each with the reason.
+ELSEWHERE = {
+    "python -m rtmanager ": "integration/test_check.py, test_process.py and test_migrations.py run each of them",
+    "systemctl reload docker": "it changes the daemon of the host; test_docker_outage.py has daemons of its own",
+    "setpriv ": "`make integration-not-root` runs the suite like this",
+    "User=": "a unit of systemd",
+    '{"ok": ': "an output",
+}
+
+
+def runbook() -> tuple[str, list[str]]:
+    """The commands of docs/operations.md in the order of the page as one script, and those that it leaves out."""
+    game = f"g-4711-{identity.current().run}"
+    script: list[str] = []
+    left_out: list[str] = []
+    for block in re.findall(r"(?:^    .*\n)+", (ROOT / "docs/operations.md").read_text(), re.MULTILINE):
+        text = block.replace("    [Service]\n", "").replace("\\\n", "")
+        for each in re.findall(r"^    (SELECT [^;]*;|.*)", text, re.MULTILINE):
+            if any(each.startswith(known) for known in ELSEWHERE):
+                left_out.append(each)
+            else:
+                script.append(f'sql -c "{each}"\n' if each.startswith("SELECT") else f"{each}\n")
+    found = "".join(script).replace("http://127.0.0.1:8096", "${RTM%/api/*}").replace("g-4711", game)
+    found = found.replace("redis-cli ", "redis_cli ").replace("psql ", "sql ")
+    return found, left_out
 
 
 class QuickstartTest(unittest.TestCase):
@@ -70,6 +97,21 @@ class QuickstartTest(unittest.TestCase):
     def test_the_job_of_the_readme_gets_its_result(self) -> None:
         printed = self.pasted(self.definitions, commands("README.md", "## Send a job", "## Where"))
         for wanted in (r"http://galaxy-game-readme-\w+:8080", STATES[0]):
+            self.assertRegex(printed, wanted)
+
+    def test_every_command_of_the_runbook_works(self) -> None:
+        script, left_out = runbook()
+        self.assertEqual([known for known in ELSEWHERE if not any(each.startswith(known) for each in left_out)], [])
+        start = commands("README.md", "## Send a job", "## Where").replace("readme", "g-4711").partition("curl")[0]
+        printed = self.pasted(self.definitions, start, script)
+        for wanted in (
+            '"status":"ready"',
+            STATES[0],
+            '"status":"healthy"',
+            "last-delivered-id",
+            "deferred_why",
+            "UPDATE 1",
+        ):
             self.assertRegex(printed, wanted)
 
     def printed_by(self, run: "subprocess.Popen[str]") -> str:

@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant(
         "ready-without-network",
-        "readiness says all is well though no game can be started for want of its network",
+        "readiness answers 200 though no game can be started for want of its network",
         Edit(
             "bootstrap/app.py",
             'READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})',

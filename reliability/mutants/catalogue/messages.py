@@ -6,7 +6,7 @@ from reliability.mutants.mutant import Edit, Mutant
 MUTANTS = (
     Mutant(
         "failure-not-answered",
-        "the Lobby never hears of a start that failed",
+        "a start that failed gets no result",
         Edit(
             "operations/progress.py",
             "        if self.operation.from_stream:\n",
@@ -16,7 +16,7 @@ MUTANTS = (
     ),
     Mutant(
         "replay-not-answered",
-        "the Lobby never hears of a job that found nothing to do",
+        "a job that finds nothing to do gets no result",
         Edit(
             "operations/progress.py",
             "        if self.operation.from_stream:\n",
@@ -36,13 +36,13 @@ MUTANTS = (
     ),
     Mutant(
         "intent-missing",
-        "nobody is told by mail of a start whose configuration is wrong",
+        "a start whose configuration is wrong requests no notification",
         Edit("domain/messages.py", '    ErrorCode.START_CONFIG_INVALID: "runtime.start_config_invalid",\n', ""),
         check=module("test_notification"),
     ),
     Mutant(
         "intent-not-idempotent",
-        "one failed start is told by two mails when its job is tried twice",
+        "one failed start requests two notifications when its job is tried twice",
         Edit(
             "domain/messages.py",
             "{notification_type}:{game_id}:{source_ref}",
@@ -52,7 +52,7 @@ MUTANTS = (
     ),
     Mutant(
         "event-missing",
-        "no health event tells of a container that was started",
+        "no health event is published of a container that was started",
         Edit(
             "adapters/postgres/changes.py",
             "    messages = [*(health_message(event) for event in changes.health if event.published), "
@@ -149,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "intent-left-out-uncounted",
-        "failures above the limit of intents are told by nobody",
+        "no summary is published of failures above the limit of intents",
         Edit(
             "workers/outbox.py",
             "        if counts:\n            lease.count_intents(counts)\n",

@@ -74,8 +74,8 @@ MUTANTS = (
         check=module("test_lifecycle"),
     ),
     Mutant(
-        "disappearance-not-told",
-        "nobody hears that a game's container was gone when it was to be stopped",
+        "disappearance-not-published",
+        "no event is published of a container that was gone when it was to be stopped",
         Edit("operations/stop.py", "        progress.observe(\n", "        repr(\n"),
         check=module("test_jobs"),
     ),

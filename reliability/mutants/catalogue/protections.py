@@ -67,7 +67,7 @@ MUTANTS = (
         check=cells("stop job", "redis.acknowledge.before"),
     ),
     Mutant(
-        "an entry is known by what it says, too",
+        "an entry is recognised by its content, too",
         "a job under an id that a lost stream had given before is taken for a known one, and lost",
         Edit(_QUEUE, "                    AND o.entry_digest <> j.digest)", "                    AND false)"),
         check=test("integration.test_redis_failing.IdsGivenAgain"),
@@ -101,8 +101,8 @@ MUTANTS = (
         check=cells("stop job", "docker.stop.after"),
     ),
     Mutant(
-        "an instance that was killed is told by its session",
-        "what it was doing is not gone on with before its lease is over, a minute later",
+        "an instance that was killed is recognised by its session",
+        "its operations are claimed only when its lease has expired, a minute later",
         Edit("workers/lease.py", "by_presence=by_presence)", "by_presence=False)"),
         check=cells("stop job", "docker.stop.after"),
     ),
@@ -174,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "Redis remembers what it was given",
-        "a result is told twice when its instance is killed between Redis and PostgreSQL",
+        "a result is published twice when its instance is killed between Redis and PostgreSQL",
         Edit(_REDIS, "    if not known then", "    if true then"),
         check=cells("stop job", "redis.publish.after"),
     ),
@@ -208,7 +208,7 @@ MUTANTS = (
     ),
     Mutant(
         "a finding is written on the record that it was decided on",
-        "two instances that see one crash tell of it twice, and count it twice",
+        "two instances that find one crash publish it twice, and count it twice",
         Edit(
             "adapters/postgres/sql/changes.sql",
             "r.game_id = ours.game_id AND r.status = seen.status\n"
@@ -220,7 +220,7 @@ MUTANTS = (
     ),
     Mutant(
         "an end is compared with the record that it rests on",
-        "a job is answered by a record that was being changed when it was looked at",
+        "a job is answered by a record that was being changed when it was read",
         Edit(
             "adapters/postgres/changes.py",
             '"seen": changes.seen and values_of',
@@ -230,13 +230,13 @@ MUTANTS = (
     ),
     Mutant(
         "the watch leaves a game alone while an operation is due",
-        "an engine that is stopped on purpose is told as crashed",
+        "an engine that is stopped on purpose is reported as crashed",
         Edit("adapters/postgres/findings.py", '    return bool(row and row["busy"])\n', "    return False\n"),
         check=chaos(1, 1.5),
     ),
     Mutant(
         "the first reconcile",
-        "a game that ended while no instance ran is believed to run until the next pass",
+        "a game that ended while no instance ran is recorded as running until the next pass",
         Edit(
             "workers/reconcile/scan.py",
             "        try:\n            self.step()\n",
@@ -246,7 +246,7 @@ MUTANTS = (
     ),
     Mutant(
         "the reconciler",
-        "a game whose end was not heard of is believed to run for ever",
+        "a game whose end was not received as an event is recorded as running for ever",
         Edit(
             "workers/reconcile/scan.py",
             "        suspects = self._suspects()\n",
@@ -255,7 +255,7 @@ MUTANTS = (
         check=cells("container removed unseen", "docker.list.after"),
     ),
     Mutant(
-        "a half-known end is not believed",
+        "an end that is not confirmed is not recorded",
         "a Docker that does not answer is taken for containers that are gone",
         Edit("workers/reconcile/scan.py", "    def _list(self) -> Sequence[ContainerView]:\n", _NOTHING_LISTED),
         Edit(

@@ -173,6 +173,9 @@ def _write(connection: Connection, finding: Finding) -> None:
         _require_free_name(connection, finding.game_id)
     if _is_busy(connection, finding.game_id):
         raise _Undo(WriteResult.BUSY)
+    # The record is first, as in an end: the other order could deadlock with it.
+    if finding.seen is not None and connection.execute(SQL["hold_record"], _of(finding)).fetchone() is None:
+        raise _Undo(WriteResult.CHANGED)
     if not _is_news(connection, finding):
         raise _Undo(WriteResult.KNOWN)
     if not write_finding(connection, finding):
@@ -195,9 +198,10 @@ def _is_busy(connection: Connection, game_id: str) -> bool:
 
 
 def _of(finding: Finding) -> dict[str, Any]:
-    """Return the game of a finding and its container."""
+    """Return the game of a finding, and the status and container that it was decided on."""
     return {
         "game_id": finding.game_id,
+        "status": finding.seen.status if finding.seen else None,
         "container_id": finding.seen.current_container_id if finding.seen else None,
     }
 

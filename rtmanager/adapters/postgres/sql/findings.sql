@@ -2,6 +2,13 @@
 -- Whether the game has an operation that is not done.
 SELECT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <> 'done') AS busy;
 
+-- name: hold_record
+-- Returns a row while the record is the one that was decided on, and locks it until the transaction ends.
+SELECT FROM runtime_records
+WHERE game_id = %(game_id)s AND status = %(status)s
+  AND current_container_id IS NOT DISTINCT FROM %(container_id)s
+FOR NO KEY UPDATE;
+
 -- name: raise_alarm
 -- Returns no row when this occasion is already recorded.
 INSERT INTO alarms (game_id, kind, container_id, mark, details, raised_at, restart_given_up)

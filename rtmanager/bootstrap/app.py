@@ -325,7 +325,7 @@ class _Service:
             default_limits=config.default_limits,
             pull_policy=config.image_pull_policy,
             image_policy=ImagePolicy(config.image_allow, config.image_require_digest),
-            stop_grace_s=config.container_stop_timeout_s,
+            stop_grace_s=config.stop_grace_s,
             mount_path=config.engine_state_mount_path,
             state_env_name=config.engine_state_env_name,
             log_driver=config.docker_log_driver,

@@ -264,10 +264,10 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS",
-        "container_stop_timeout_s",
+        "stop_grace_s",
         parsers.whole(0, 3600),
         "30",
-        "seconds between asking an engine to end and killing it",
+        "grace period of a stop: seconds between SIGTERM and SIGKILL",
     ),
     Variable(
         "RTMANAGER_CONTAINER_RETENTION_DAYS",

@@ -18,7 +18,7 @@ from rtmanager.domain.errors import (
     TemporaryAnswer,
     Unavailable,
 )
-from rtmanager.domain.operation import Completion, Operation, OpKind
+from rtmanager.domain.operation import KINDS, Completion, Operation, OpKind
 from rtmanager.domain.record import Status
 from rtmanager.operations.cleanup import cleanup
 from rtmanager.operations.progress import Progress
@@ -131,7 +131,7 @@ class OperationRunner:
 
     def _has_to_go_on(self, progress: Progress, half_done: bool) -> bool:
         """Return whether a failure now would leave a game without the container that it had."""
-        if progress.operation.request.kind not in (OpKind.RESTART, OpKind.PATCH):
+        if not KINDS[progress.operation.request.kind].replaces:
             return False
         try:
             return half_done or left_half_done(progress, self._tools)

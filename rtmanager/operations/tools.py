@@ -25,6 +25,7 @@ class EngineSettings:
     network: str
     default_limits: Limits
     pull_policy: PullPolicy
+    #: Grace period of a stop: seconds between SIGTERM and SIGKILL.
     stop_grace_s: int
     mount_path: str
     state_env_name: str

@@ -113,7 +113,7 @@ LABELS = {"com.galaxy.cpu_quota": "9000", "com.galaxy.memory": "none"}
 
 
 class Images:
-    """A Docker host whose image `wide` has a label with more cores than the host; an image may be removed before use."""
+    """A Docker host whose image `wide` has a label with more cores than it has."""
 
     def __init__(self, references: list[str], gone: set[str]) -> None:
         self.references, self.gone = references, gone

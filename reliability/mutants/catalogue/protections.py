@@ -216,6 +216,11 @@ MUTANTS = (
             "    RETURNING r.game_id),\n",
             "r.game_id = ours.game_id\n    RETURNING r.game_id),\n",
         ),
+        Edit(
+            "adapters/postgres/sql/findings.sql",
+            " AND status = %(status)s\n  AND current_container_id IS NOT DISTINCT FROM %(container_id)s\nFOR NO KEY",
+            "\nFOR NO KEY",
+        ),
         check=test("integration.test_store.AtOnceTest"),
     ),
     Mutant(

@@ -33,6 +33,7 @@ from rtmanager.bootstrap.startup import Startup, StartupFailed
 from rtmanager.bootstrap.watchers import Watch
 from rtmanager.config.settings import Config
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
+from rtmanager.http.access import Access
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.refusals import StoreRefusals
 from rtmanager.http.server import HttpServer
@@ -196,6 +197,7 @@ class _Service:
         self._streams = parts.streams
         self._docker = parts.guarded_docker
         self._one_daemon = parts.one_daemon
+        self._tokens = parts.tokens
         self._state_directories = parts.state_directories
         self._store = _Store(config, parts.database, self._operation_refused)
         self._relay = Relay(
@@ -356,6 +358,7 @@ class _Service:
             refusals=self._refusals,
             logger=self._logger,
             hosts=self._config.http_hosts,
+            access=Access(self._tokens.current if self._tokens else None),
         )
         server = HttpServer(self._config.http_addr, api.handle, logger=self._logger, lanes=LANES, lane_of=api.lane)
         self._workers.watch("http", lambda: server.is_deaf)

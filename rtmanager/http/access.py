@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rtmanager.domain.access import Role, Tokens
-from rtmanager.domain.errors import ErrorCode
+from rtmanager.domain.errors import ErrorCode, Unavailable
 from rtmanager.domain.operation import OpSource
 from rtmanager.http.messages import HttpError, Request, invalid
+from rtmanager.ports.peers import Peer
 
 #: Methods that change nothing.
 READS = frozenset({"GET", "HEAD"})
@@ -37,11 +38,8 @@ class Caller:
 class Peers(Protocol):
     """What is known about the addresses of clients."""
 
-    def is_game(self, address: str, *, wait: bool) -> bool:
-        """Return whether a game's container has this address.
-
-        With `wait` it waits a moment for what it does not know, and raises `Unavailable` if that stays unknown.
-        """
+    def peer(self, address: str, *, wait: bool) -> Peer:
+        """Return what the address proves; with `wait` after a moment, if need be. Raises `Unavailable`."""
         ...
 
 
@@ -53,9 +51,26 @@ class Access:
         self._peers = peers
 
     def check_peer(self, request: Request, *, wait: bool) -> None:
-        """Raise `HttpError` for a request from a game's container; see `Peers` for `wait`."""
-        if self._peers is not None and request.address and self._peers.is_game(request.address, wait=wait):
+        """Raise `HttpError`, 403, for a request from a game; without `wait` only for one that is known to be.
+
+        An address that proves nothing is served with a token. Raises `Unavailable` where there are no tokens either.
+        """
+        if self._peers is None or not request.address:
+            return
+        try:
+            peer = self._peers.peer(request.address, wait=wait)
+        except Unavailable:
+            if self._tokens is None:
+                raise
+            return
+        if peer is Peer.GAME:
             raise invalid("games may not call this service: the request came from the address of a game", status=403)
+        if peer is Peer.UNPROVED and wait and self._tokens is None:
+            raise invalid(
+                f"the request came from {request.address}, an address that a game may have: Docker knows no container "
+                "that has it; call from a container that Docker lists, or set RTMANAGER_HTTP_TOKENS_DIR",
+                status=403,
+            )
 
     def caller(self, request: Request) -> Caller:
         """Return the sender. Raises `HttpError`: 401 without an accepted token."""

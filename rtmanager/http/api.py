@@ -188,13 +188,14 @@ class Api:
         return response
 
     def _check_sender(self, request: Request, identified: Callable[[Caller], object]) -> Caller:
-        """Return the caller. Raises `HttpError` if it may not send this request; liveness and readiness need no token.
+        """Return the caller. Raises `HttpError` if it may not send this request.
 
-        Liveness waits for nothing, so a game whose address is not known yet gets its answer, which says nothing.
+        Liveness and readiness need no token, and do not wait until the client's address is known.
         """
-        self._access.check_peer(request, wait=request.path != LIVENESS)
+        is_probe = request.path in (LIVENESS, READINESS) and request.method in READS
+        self._access.check_peer(request, wait=not is_probe)
         self._check_origin(request)
-        if request.path in (LIVENESS, READINESS) and request.method in READS:
+        if is_probe:
             return Caller()
         caller = self._access.caller(request)
         identified(caller)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rtmanager.config.parsers import Address
 from rtmanager.domain.access import Role, Token, Tokens, digest_of
-from rtmanager.domain.errors import ErrorCode, Unavailable
+from rtmanager.domain.errors import Unavailable
 from rtmanager.domain.operation import OpSource
 from rtmanager.http.access import Access
 from rtmanager.http.api import RUNTIMES
@@ -20,6 +20,7 @@ from rtmanager.http.audit import PERIOD_S, Audit
 from rtmanager.http.messages import Request, Response
 from rtmanager.http.server import HttpServer
 from rtmanager.http.table import address_of
+from rtmanager.ports.peers import Peer
 from rtmanager.tests.test_http_api import ApiTestCase
 
 GM, ADMIN, READ = "gm-token-0123456789", "admin-token-0123456789", "read-token-0123456789"
@@ -43,16 +44,16 @@ CHANGES: tuple[tuple[str, str, object], ...] = (
 
 
 class KnownPeers:
-    """Peers of which some are games, and some unknown."""
+    """Peers of which some are games, some unproved, and some cannot be known now."""
 
     def __init__(self) -> None:
-        self.games = {GAME}
+        self.kinds = {GAME: Peer.GAME}
         self.unknown: set[str] = set()
 
-    def is_game(self, address: str, *, wait: bool) -> bool:
+    def peer(self, address: str, *, wait: bool) -> Peer:
         if wait and address in self.unknown:
             raise Unavailable("docker", "gone")
-        return address in self.games
+        return self.kinds.get(address, Peer.OTHER)
 
 
 class Lines(logging.Handler):
@@ -239,15 +240,19 @@ class PeersTest(AccessTestCase):
                         self.assertIn(b"address of a game", answer.body)
         self.assertEqual(self.calls.requests, [])
 
-    def test_a_peer_that_cannot_be_known_now_is_asked_to_try_again_but_for_liveness(self) -> None:
-        self.peers.unknown = {MASTER}
-        given = {"authorization": f"Bearer {GM}"}
-        code, body = self.request("GET", RUNTIMES)
-        self.assertEqual(code, 401, body)  # without an address there is no peer
-        answer = self.answer("POST", f"{RUNTIMES}/g1/restart", **given)
-        self.assertEqual(answer.status, 503)
-        self.assertIn(ErrorCode.SERVICE_UNAVAILABLE.encode(), answer.body)
-        self.assertEqual(self.status("GET", "/healthz"), 200)
+    def test_a_peer_whose_address_proves_nothing_or_is_not_known_now_is_served_with_a_token_only(self) -> None:
+        bearer = {"authorization": f"Bearer {GM}"}
+        restart = ("POST", f"{RUNTIMES}/g1/restart", b"", MASTER)
+        for kinds, unknown, status in (({MASTER: Peer.UNPROVED}, set[str](), 403), ({}, {MASTER}, 503)):
+            self.peers.kinds, self.peers.unknown = kinds, unknown
+            with self.subTest(status):
+                self.api = self.make_api(access=Access(lambda: TOKENS, self.peers))
+                self.assertEqual(self.status(*restart, **bearer), 200)
+                self.assertEqual(self.status(*restart), 401)
+                self.api = self.make_api(access=Access(None, self.peers))
+                self.assertEqual(self.status(*restart, **bearer), status)
+                for path in ("/healthz", "/readyz"):
+                    self.assertEqual(self.status("GET", path), 200)
 
     def test_the_address_is_the_clients_without_zone_and_as_ipv4_where_it_is_one(self) -> None:
         for host, address in (

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import images, start_services
 from harness.rtm import manager
-from integration.support.commands import CommandTestCase
+from integration.support.commands import CommandTestCase, needs_mount
 
 TRIALS = {"label": "com.galaxy.kind=trial"}
 
@@ -50,9 +50,11 @@ class Trials(CheckTestCase):
     def test_all_is_tried_and_nothing_is_left(self) -> None:
         code, found = self.checked("--image", self.engine.ref)
         self.assertEqual((code, {each["ok"] for each in found.values()}), (0, {True}), found)
+        given = self.environment()
+        owner, mode = (given[f"RTMANAGER_GAME_STATE_{name}"] for name in ("OWNER_UID", "DIR_MODE"))
         for name, texts in {
             "room": ("free",),
-            "directory": ("10001:10001", "0750"),
+            "directory": (f"{owner}:", mode),
             "container": (self.engine.ref, "0.5 cores, 128 MiB, 64 processes", "not started"),
             "log driver": ("json-file with max-size, max-file",),
         }.items():
@@ -63,6 +65,15 @@ class Trials(CheckTestCase):
     def test_any_image_of_the_host_will_do(self) -> None:
         code, found = self.checked()
         self.assertEqual((code, found["container"]["ok"]), (0, True), found)
+
+    def test_the_dsn_may_be_in_a_file(self) -> None:
+        environment = self.environment()
+        secret = self.state_root.folder("secrets") / "dsn"
+        secret.write_text(environment.pop("RTMANAGER_POSTGRES_PRIMARY_DSN") + "\n")
+        environment["RTMANAGER_POSTGRES_PRIMARY_DSN_FILE"] = str(secret)
+        code, output = self.command("check", environment)
+        self.assertEqual(code, 0, output)
+        self.assertNotIn("unknown variable", output)
 
     def test_an_image_that_is_not_there_is_named_and_not_pulled(self) -> None:
         code, found = self.checked("--image", "nowhere.test/x:1")
@@ -95,6 +106,7 @@ class Trials(CheckTestCase):
         self.assertEqual(code, 0)
         self.assertIn("max-size", found["log driver"]["warnings"][0])
 
+    @needs_mount
     def test_a_root_that_docker_does_not_see_at_this_path(self) -> None:
         """As in a container without a mount of the root: the manager's directories are missing on Docker's host."""
         hidden = self.state_root.folder("games")
@@ -105,6 +117,7 @@ class Trials(CheckTestCase):
         self.assertEqual((code, found["directory"]["ok"], found["container"]["ok"]), (1, True, False), output)
         self.assertIn("must see the state directory at the same path", found["container"]["message"])
 
+    @needs_mount
     def test_a_full_file_system(self) -> None:
         code, output = self.command(
             "check",

@@ -56,7 +56,7 @@ class RequestedByManager(WatchedTestCase):
         self.post("patch", {"image_ref": self.engine.patched_ref})
         self.assert_requested()
 
-    def test_an_engine_that_is_killed_after_its_grace_time_ended_with_137_and_not_by_memory(self) -> None:
+    def test_an_engine_that_is_killed_after_its_grace_period_ended_with_137_and_not_by_memory(self) -> None:
         self.container.exec(["sh", "-c", "kill -STOP $(cat /proc/1/task/1/children)"])
         self.post("stop", {"reason": "finished"})
         last_exit = self.last_exit()

@@ -65,7 +65,7 @@ class Refusals(Failing):
             "docker login": ("manifest", scripted_registry.login("user", "word")),
             "limits pulls": ("manifest", scripted_registry.refusal(429, "TOOMANYREQUESTS", "slow down")),
             "was pushed": ("manifest", scripted_registry.refusal(404, "MANIFEST_UNKNOWN", "manifest unknown")),
-            "500": ("manifest", scripted_registry.plain(500, b"<html>oh dear</html>")),
+            "in the manager's log": ("manifest", scripted_registry.plain(500, b"<html>oh dear</html>")),
             "no progress for 1 s": ("manifest", scripted_registry.silence),
         }
         self.start_runtime(IMAGE_PULL_PROGRESS_TIMEOUT="1s")

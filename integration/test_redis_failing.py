@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from harness import faults, start_redis, start_services, web
 from harness.rtm.case import RESULT_TIMEOUT_S
 from integration.support.failing import FailingRedisTestCase
+from rtmanager.domain.jobs import INPUT_STREAMS
 
 RESULTS = "runtime:job_results"
 STOP_JOBS = "runtime:stop_jobs"
@@ -90,7 +91,7 @@ class Streams(FailingRedisTestCase):
         known = [self.submit(f"known-{number}") for number in range(300)]
         self.wait_for_answers(*known)
 
-        for stream in (START_JOBS, STOP_JOBS):
+        for stream in (f"runtime:{each}" for each in INPUT_STREAMS):
             self.redis.xgroup_destroy(stream, "rtmanager")
 
         self.assert_serves()

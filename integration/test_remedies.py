@@ -6,6 +6,7 @@ their own tests: `test_postgres_found`, `test_redis_found`, `test_docker_tls`.
 
 import json
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from harness import start_redis, start_services
 from harness.fixtures.listening import free_port
 from harness.tests import plain_user
-from integration.support.commands import CommandTestCase
+from integration.support.commands import CommandTestCase, needs_mount
 from integration.test_postgres_found import PostgresFoundTestCase
 
 #: A name that no resolver has, by RFC 2606.
@@ -130,9 +131,10 @@ class RedisAndDocker(RemediesTestCase):
 
     def test_each_cause_of_docker_has_its_remedy(self) -> None:
         there = "check that Docker runs there"
+        no_socket = self.enterContext(tempfile.NamedTemporaryFile()).name
         for host, cause, remedy in (
             ("unix:///nowhere.sock", "No such file", there),
-            ("unix:///etc/passwd", "refused", there),
+            (f"unix://{no_socket}", "refused", there),
             (f"tcp://127.0.0.1:{free_port()}", "refused", there),
             (f"tcp://{NOWHERE}:2375", "Name or service not known", "check the name of the host"),
         ):
@@ -165,6 +167,7 @@ class StateRoots(CommandTestCase):
             with self.subTest(name):
                 self.assert_refused(text, GAME_STATE_ROOT=str(base / name))
 
+    @needs_mount
     def test_a_file_system_that_is_read_only(self) -> None:
         script = 'mount -t tmpfs -o ro none "$1" && shift && exec "$@"'
         games = str(self.state_root.folder("games"))

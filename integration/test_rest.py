@@ -196,6 +196,8 @@ class Answers(RestTestCase):
 
         message = self.refused(web.call("GET", f"{self.base_url}/readyz"), 503, "service_unavailable")
 
+        named = [part.partition(":")[0] for part in message.removeprefix("not ready: ").split("; ")]
+        self.assertIn("network", named, message)
         self.assertIn(self.network.name, message)
         for other in ("postgres", "redis"):
             self.assertNotIn(other, message)

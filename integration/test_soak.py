@@ -103,7 +103,7 @@ class Soak(ProxiedTestCase, WatchedTestCase):
         return problems
 
     def report(self, interference: Interference) -> None:
-        """Print the steps and the observations."""
+        """Write and print the steps and the observations of a long run."""
         counts: dict[str, int] = {}
         for each in self.entries("runtime:health_events"):
             counts[each["event_type"]] = counts.get(each["event_type"], 0) + 1
@@ -116,10 +116,10 @@ class Soak(ProxiedTestCase, WatchedTestCase):
             "health events": counts,
             "managers": [_quarters([sample[index] for sample in self.samples]) for index in range(2)],
         }
-        folder = Path("artifacts")
-        folder.mkdir(exist_ok=True)
-        (folder / "soak.json").write_text(json.dumps(found, indent=1))
         if self.minutes >= JUDGED_FROM_MINUTES:
+            folder = Path("artifacts")
+            folder.mkdir(exist_ok=True)
+            (folder / "soak.json").write_text(json.dumps(found, indent=1))
             sys.stderr.write(json.dumps(found, indent=1) + "\n")
 
     def assert_nothing_has_grown(self) -> None:

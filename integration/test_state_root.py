@@ -3,13 +3,12 @@
 import os
 import subprocess
 import time
-import unittest
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from harness import start_services, web
-from integration.support.commands import CommandTestCase
+from integration.support.commands import CommandTestCase, needs_mount
 from rtmanager.workers import state_root
 
 #: The file system of a test's games: room for some games and for few files.
@@ -26,7 +25,7 @@ def mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True, capture_output=True, text=True, timeout=20)
 
 
-@unittest.skipUnless(os.geteuid() == 0, "only root may mount a file system")
+@needs_mount
 class StateRootTestCase(CommandTestCase):
     """A game runs in a root that is a small separate file system."""
 

@@ -22,7 +22,7 @@ from rtmanager.domain.findings import AlarmKind, Finding  # noqa: E402
 from rtmanager.domain.jobs import Job  # noqa: E402
 from rtmanager.domain.messages import Message, Stream  # noqa: E402
 from rtmanager.domain.operation import Completion, OpKind, OpSource  # noqa: E402
-from rtmanager.domain.record import RecordChange, Status  # noqa: E402
+from rtmanager.domain.record import Status  # noqa: E402
 from rtmanager.ports.store import GameBusy, RecordConflict, StoreRejected  # noqa: E402
 from rtmanager.ports.watching import WriteResult  # noqa: E402
 from rtmanager.tests import findings_contract, purge_contract, store_contract, streams_contract  # noqa: E402
@@ -215,7 +215,7 @@ class AtOnceTest(InPostgres, WatchedStoreContract):
         with ThreadPoolExecutor(1) as threads:
             with self.database.transaction("finding") as changing:
                 changing.execute("UPDATE runtime_records SET status = 'removed', current_container_id = NULL")
-                late = threads.submit(queue.finish, operation, ended(rests_on=RUNNING))
+                late = threads.submit(queue.finish, operation, ended(seen=RUNNING))
                 waiting = b"SELECT FROM pg_locks WHERE NOT granted"
                 wait_until("the end to wait", lambda: self.database.read("waiting", waiting, {}))
             self.assertIsInstance(late.exception(), RecordConflict)
@@ -528,7 +528,7 @@ class DroppingTest(InPostgres, WatchedStoreContract):
     def whole(self) -> Completion:
         event = findings_contract.crashed().health[0]
         return ended(
-            change=RecordChange(None, RUNNING),
+            new=RUNNING,
             log=(log_entry(), log_entry()),
             health=(event,),
             messages=(Message(Stream.JOB_RESULTS, {"game_id": "g1"}),),
@@ -551,7 +551,7 @@ class DroppingTest(InPostgres, WatchedStoreContract):
         self.store.put_record(RUNNING)
         self.queue.submit(request("g1", OpKind.STOP))
         operation = self.claim_one()
-        ending = ended(change=RecordChange(RUNNING, record("g1", Status.STOPPED)))
+        ending = ended(seen=RUNNING, new=record("g1", Status.STOPPED))
         with self.dropping("runtime_records"), self.assertRaises(StoreRejected):
             self.queue.finish(operation, ending)
         self.store.put_record(record("g1", current_container_id="another"))

@@ -19,6 +19,7 @@ from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.purge import PostgresPurge
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.config.settings import Config
+from rtmanager.domain.jobs import JOB_STREAMS
 from rtmanager.logs import make_logger
 from rtmanager.workers.purge import Purge, Retentions
 
@@ -32,18 +33,19 @@ GROWTH, SLACK = 1.1, 1 << 19
 #: The maximal ratio of a start's cost to that of the first day.
 DEARER = 2.0
 TABLES = ("operations", "operation_log", "dead_letters", "forgotten_entries")
-INPUTS = ("runtime:start_jobs", "runtime:stop_jobs")
+NAMES = Config("", None, "", "").streams  # type: ignore[arg-type]  # the default names
+INPUTS = {NAMES[stream]: read_as.kind for stream, read_as in JOB_STREAMS.items()}
 
 #: Inserts months of rows that end `ago_s` before now. Each operation has an entry on one of the streams, or is a
 #: request.
 _FILL = """
 INSERT INTO operations (game_id, kind, source, source_ref, image_ref, stream, entry_ms, entry_seq, entry_rank, state,
                         generation, accepted_at, finished_at, outcome, entry_digest)
-SELECT 'g-' || n %% %(games)s, CASE n %% 2 WHEN 0 THEN 'start' ELSE 'stop' END, 'lobby_stream', 'year:' || n,
-       'galaxy/game:1.0.0',
-       CASE n %% 10 WHEN 9 THEN NULL ELSE (%(inputs)s::text[])[n %% 2 + 1] END,
-       floor(extract(epoch FROM at) * 1000), n, n %% 2, 'done', 1, at, at + interval '1 second', 'success', 'd'
+SELECT 'g-' || n %% %(games)s, (%(kinds)s::text[])[rank + 1], 'lobby_stream', 'year:' || n, 'galaxy/game:1.0.0',
+       CASE n %% 10 WHEN 9 THEN NULL ELSE (%(inputs)s::text[])[rank + 1] END,
+       floor(extract(epoch FROM at) * 1000), n, rank, 'done', 1, at, at + interval '1 second', 'success', 'd'
 FROM generate_series(1, %(count)s) n,
+     LATERAL (SELECT n %% cardinality(%(inputs)s::text[])) r (rank),
      LATERAL (SELECT now() - make_interval(secs => %(ago_s)s + %(month_s)s * (1 - n / %(count)s::float8))) t (at);
 INSERT INTO operation_log (game_id, op_kind, op_source, source_ref, image_ref, outcome, started_at, finished_at)
 SELECT game_id, kind, source, source_ref, image_ref, outcome, accepted_at, finished_at
@@ -107,9 +109,16 @@ class Year(WatchedTestCase):
     def live_a_month(self, ago_s: int) -> None:
         count = self.operations // MONTHS
         above = self.one("SELECT coalesce(max(id), 0) AS found FROM operations")
-        values = {"games": self.games, "count": count, "ago_s": ago_s, "month_s": MONTH_S, "above": above}
+        values: dict[str, Any] = {
+            "games": self.games,
+            "count": count,
+            "ago_s": ago_s,
+            "month_s": MONTH_S,
+            "above": above,
+        }
+        values |= {"inputs": list(INPUTS), "kinds": list(INPUTS.values())}
         for statement in _FILL.split(";"):
-            self.connection.execute(statement, values | {"inputs": list(INPUTS)})
+            self.connection.execute(statement, values)
         for stream in INPUTS:
             self.add_entries(stream, above)
 
@@ -135,17 +144,16 @@ class Year(WatchedTestCase):
             KEEP.operation_log_s + ago_s,
         )
         self.connection.execute("DELETE FROM watch_turns")  # the first day's manager still holds the lease
-        names = Config("", None, "", "").streams  # type: ignore[arg-type]  # the default names
         redis = self.services.redis
         with (
             closing(migrated(self.services.database.dsn)) as pool,
             closing(
-                RedisStreams(redis.host, redis.port, password="", names=names, output_maxlen=1000, silence_s=SILENCE_S)
+                RedisStreams(redis.host, redis.port, password="", names=NAMES, output_maxlen=1000, silence_s=SILENCE_S)
             ) as streams,
         ):
             purge = Purge(
                 streams=streams,
-                store=PostgresPurge(pool, names),
+                store=PostgresPurge(pool, NAMES),
                 leases=PostgresFindings(pool, 1),
                 keep=keep,
                 period_s=3600.0,

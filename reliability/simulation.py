@@ -293,14 +293,14 @@ class Simulation:
             (f"{number} works", of.work),
             (f"{number} works on", of.work),
             (f"{number} ingests", lambda: self._ingest(of)),
-            (f"{number} hears", of.process_events),
-            (f"{number} hears again", of.process_events),
+            (f"{number} reads events", of.process_events),
+            (f"{number} reads events again", of.process_events),
             (f"{number} reconciles", of.reconcile),
             (f"{number} probes", of.probe),
             (f"{number} inspects", of.inspector.step),
             (f"{number} restarts the crashed", of.crash_restarts.step),
             (f"{number} is killed", lambda: self._kill(of)),
-            (f"{number} hears nothing any more", lambda: self._deafen(of)),
+            (f"{number} loses events, or no longer", lambda: self._toggle_events(of)),
             (f"{number} reads the store's clock", of.clock.read),
         ]
 
@@ -457,7 +457,7 @@ class Simulation:
             raise Killed
         self._replace(of)
 
-    def _deafen(self, of: Instance) -> None:
+    def _toggle_events(self, of: Instance) -> None:
         of.receives_events = not of.receives_events
         if not of.receives_events:
             of.events.clear()
@@ -617,12 +617,12 @@ class Simulation:
             container_id, what = message.fields["container_id"], message.fields["event_type"]
             published[f"{what} of {container_id}"] += 1
             if what == "container_exited" and container_id not in self.ended_by_world:
-                raise Violation(f"{container_id} was told to have exited, though nothing ended it but this service")
+                raise Violation(f"{container_id} was published as exited, though nothing ended it but this service")
             if what == "container_disappeared" and container_id not in self.gone_by_world:
-                raise Violation(f"{container_id} was told to have disappeared, though nobody removed it")
+                raise Violation(f"{container_id} was published as disappeared, though nothing removed it")
         for what, times in published.items():
             if times > 1 and what.startswith("container_disappeared"):
-                raise Violation(f"{what} was told {times} times")
+                raise Violation(f"{what} was published {times} times")
 
     def _sent(self, stream: Stream) -> list[Any]:
         return [message for message in self.store.messages.values() if message.stream is stream]

@@ -115,7 +115,7 @@ class _Bare:
         return self._launch_anew(self.patched)
 
     def stop(self) -> str:
-        self.sdk.client.stop(self.container_id, timeout=self.sdk.config.container_stop_timeout_s)
+        self.sdk.client.stop(self.container_id, timeout=self.sdk.config.stop_grace_s)
         return self.container_id
 
     def cleanup(self) -> str:

@@ -9,7 +9,7 @@ Everything that other projects may use is in `harness`, which imports nothing fr
 from harness import daemon
 from harness.rtm.case import RuntimeTestCase, unique_game_id
 from harness.rtm.database import MIGRATIONS, RUNTIME_MANAGER
-from harness.rtm.images import ENGINE_ALIASES, EngineImage, engine_image
+from harness.rtm.images import ENGINE_ALIASES, EngineImage, allowed_images, engine_image
 from harness.rtm.in_process import LiveRuntime
 from harness.rtm.lobby import Lobby
 from harness.rtm.manager import ManagerProcess
@@ -23,6 +23,7 @@ __all__ = [
     "Lobby",
     "ManagerProcess",
     "RuntimeTestCase",
+    "allowed_images",
     "engine_image",
     "unique_game_id",
 ]

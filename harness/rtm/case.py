@@ -27,7 +27,7 @@ from harness.fixtures.faults import Proxy
 from harness.fixtures.log_tail import log_tail
 from harness.rtm import manager, stack
 from harness.rtm.database import MIGRATIONS, RUNTIME_MANAGER
-from harness.rtm.images import EngineImage, engine_image
+from harness.rtm.images import EngineImage, allowed_images, engine_image
 from harness.rtm.in_process import LiveRuntime
 from harness.rtm.lobby import Lobby
 from harness.waiting import wait_until
@@ -76,6 +76,7 @@ class RuntimeTestCase(ServicesTestCase):
             "STARTUP_WAIT": "1ms",
             # Every test is its manager's first start; tests of images that exit at once set another value.
             "FIRST_START_WATCH": "1ms",
+            "IMAGE_ALLOW": allowed_images(),
             **changes,
         }
         database, redis, root = self.services.database, self.services.redis, self.state_root

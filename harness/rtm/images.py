@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness import daemon
 from harness.errors import ImageUnavailable
+from harness.fixtures import registry
 from harness.images import catalogue
 from harness.images.catalogue import USUAL, Origin, Service
 from harness.images.recipe import Recipe, inspect
@@ -29,6 +30,9 @@ ENGINE = Service(
     forms=tuple(f"{alias}.h{{}}" for alias in ENGINE_ALIASES),
     aliases=ENGINE_ALIASES,
 )
+
+#: Registries that tests name and that do not exist.
+_NOWHERE = ("registry.invalid", "127.0.0.1:1", "127.0.0.1:9")
 
 #: Every image that a Runtime Manager needs.
 NEEDED = {**USUAL, "game engine": ENGINE}
@@ -51,3 +55,13 @@ def engine_image() -> EngineImage:
     if found is None:
         raise ImageUnavailable(f"the engine image {names[0]} was removed just now: run again")
     return EngineImage(found["Id"], *names)
+
+
+def allowed_images() -> str:
+    """RTMANAGER_IMAGE_ALLOW for tests: every image without a registry, and those of all registries started so far.
+
+    A manager refuses a registry on a loopback address that is not listed.
+    """
+    first, slash, _ = os.environ.get("RTM_IT_ENGINE_IMAGE", "").partition("/")
+    of_engine = {first} if slash and ("." in first or ":" in first) else set()
+    return " ".join(["**", *(f"{host}/**" for host in sorted({*_NOWHERE, *registry.started, *of_engine}))])

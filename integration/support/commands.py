@@ -1,13 +1,16 @@
 """Runs the program's commands as a user does: each in a process that ends by itself."""
 
+import os
 import subprocess
 import sys
+import unittest
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.rtm import RuntimeTestCase, manager
 
+needs_mount = unittest.skipUnless(os.geteuid() == 0, "only root may mount a file system")
 #: Timeout of a command, in seconds.
 LIMIT_S = 60
 

@@ -5,13 +5,12 @@ In a separate module: where no services run, the tests are discovered and skippe
 
 import unittest
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from harness.waiting import wait_until
 from rtmanager.adapters.postgres.daemon import PostgresDaemons
-from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
 from rtmanager.adapters.postgres.histories import PostgresHistories
 from rtmanager.adapters.postgres.images import PostgresImages
@@ -19,7 +18,7 @@ from rtmanager.adapters.postgres.inbox import PostgresInbox
 from rtmanager.adapters.postgres.migrate import migrate
 from rtmanager.adapters.postgres.outbox import PostgresOutbox
 from rtmanager.adapters.postgres.purge import PostgresPurge
-from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.adapters.postgres.queries import values_of
 from rtmanager.adapters.postgres.queue import ORPHAN_GRACE_S, PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.adapters.postgres.session_lock import PRESENCE_CLASS, PostgresSessionLock
@@ -61,6 +60,12 @@ def migrated(dsn: str) -> Database:
     migrate(database, make_logger(level="error", style="text", service="test"))
     database.open()
     return database
+
+
+def insert_record(connection: Connection, record: RuntimeRecord) -> None:
+    values = values_of(record)
+    named = ", ".join(f"%({name})s" for name in values)
+    connection.execute(f"INSERT INTO runtime_records ({', '.join(values)}) VALUES ({named})".encode(), values)
 
 
 class _NoticedLock(PostgresSessionLock):
@@ -128,7 +133,7 @@ class StoreInPostgres:
     def put_record(self, record: RuntimeRecord) -> None:
         with self._database.transaction("test") as connection:
             connection.execute(b"DELETE FROM runtime_records WHERE game_id = %s", (record.game_id,))
-            connection.execute(SQL["insert_record"], asdict(record))
+            insert_record(connection, record)
 
     def log_rows(self) -> Sequence[LogEntry]:
         with self._database.transaction("test") as connection:

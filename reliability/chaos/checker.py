@@ -28,7 +28,7 @@ def jobs(platform: Platform) -> list[Job]:
     """All entries of the input streams, which are not trimmed."""
     client: Any = platform.world.redis
     found = []
-    for stream in ("runtime:start_jobs", "runtime:stop_jobs"):
+    for stream in platform.world.inputs:
         found += [Job(stream, entry_id, fields.get("game_id")) for entry_id, fields in client.xrange(stream)]
     return found
 

@@ -8,8 +8,8 @@ from reliability.chaos.plan import Fault
 from reliability.chaos.platform import Platform
 from reliability.invariants.snapshot import GAME_LABEL, OWNER_LABELS
 
-#: Seconds that an engine has to end at a manual stop.
-GRACE_S = 1
+#: Grace period of a manual stop, in seconds.
+STOP_GRACE_S = 1
 #: The maximal number of foreign containers.
 MOST_STRANGERS = 4
 
@@ -49,12 +49,12 @@ def remove(platform: Platform, fault: Fault) -> None:
 
 def stop(platform: Platform, fault: Fault) -> None:
     """docker stop."""
-    _found(platform, fault, status="running").stop(GRACE_S)
+    _found(platform, fault, status="running").stop(STOP_GRACE_S)
 
 
 def restart(platform: Platform, fault: Fault) -> None:
     """docker restart: the same container."""
-    _found(platform, fault, status="running").restart(GRACE_S)
+    _found(platform, fault, status="running").restart(STOP_GRACE_S)
 
 
 def start(platform: Platform, fault: Fault) -> None:

@@ -8,6 +8,7 @@ import http.client
 import subprocess
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from harness.errors import WaitFailed
 from harness.fixtures.closing import Closing
@@ -15,6 +16,7 @@ from harness.rtm import manager
 from harness.rtm.lines import Lines
 from harness.rtm.manager import ManagerProcess
 from harness.rtm.stack import Stack
+from harness.runs import identity
 from integration.support import shifted
 from reliability.chaos.history import History
 
@@ -128,7 +130,7 @@ class Instance(Closing):
         address = manager.free_address()
         environment = {**self._environment, manager.ADDRESS_VARIABLE: address}
         if self.code:  # before the current directory, which is first with `-m`
-            environment |= {"PYTHONPATH": self.code, "PYTHONSAFEPATH": "1"}
+            environment |= {**identity.python_path(Path(self.code)), "PYTHONSAFEPATH": "1"}
         command = shifted.command(self.clock_off_s, "serve") if self.clock_off_s else manager.COMMAND
         self._process = manager.start(environment, self.log, command, echo=False)
 

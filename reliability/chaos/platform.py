@@ -20,7 +20,7 @@ from harness.fixtures.dockerd import OwnDaemon
 from harness.fixtures.postgres import Database
 from harness.fixtures.redis import Redis
 from harness.fixtures.stateroot import StateRoot
-from harness.rtm import EngineImage, stack
+from harness.rtm import EngineImage, allowed_images, stack
 from harness.rtm.case import unique_game_id
 from harness.runs import identity
 from integration.support import images as suite_images
@@ -204,7 +204,8 @@ def running(size: Size, name: str = "chaos") -> Iterator[Platform]:
         made.name_games()
         labels = {"com.galaxy.game_id": made.taken}
         made.add_stranger(f"galaxy-game-{made.taken}", labels)
+        settings = {**SETTINGS, "RTMANAGER_IMAGE_ALLOW": allowed_images()}
         made.instances = [
-            ends.enter_context(Instance(number, here, SETTINGS, size.code)) for number in range(size.managers)
+            ends.enter_context(Instance(number, here, settings, size.code)) for number in range(size.managers)
         ]
         yield made

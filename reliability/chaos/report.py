@@ -28,7 +28,7 @@ def _lines(report: Report) -> Iterator[str]:
     daemon = "a Docker daemon of its own" if report.own_daemon else "the machine's Docker daemon"
     yield f"seed {report.seed}: {report.rounds} rounds in {report.lasted_s:.0f} s on {daemon}"
     yield f"  jobs {report.jobs}, results {report.results}, log rows {report.log_rows}, health {report.health_events}"
-    yield f"  managers started {report.manager_starts} times; looked at {report.lists} lists, {report.events} events"
+    yield f"  managers started {report.manager_starts} times; checked {report.lists} lists, {report.events} events"
     yield from _section("faults", _faults(report))
     yield from _section("clients", _clients(report))
     yield f"  quiet after {_seconds(report.recoveries_s)}; canaries {_seconds(report.canaries_s)}"

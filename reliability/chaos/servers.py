@@ -11,7 +11,7 @@ from reliability.chaos.platform import Platform
 #: Seconds; enough on a busy machine, with recovery of a log.
 UP_TIMEOUT_S = 60.0
 #: Seconds that a server has to stop before it is killed.
-GRACE_S = 5
+STOP_GRACE_S = 5
 
 
 def kill(platform: Platform, fault: Fault) -> Callable[[], object]:
@@ -24,7 +24,7 @@ def kill(platform: Platform, fault: Fault) -> Callable[[], object]:
 
 def stop(platform: Platform, fault: Fault) -> Callable[[], object]:
     """An orderly stop."""
-    platform.servers()[fault.target].stop(GRACE_S)
+    platform.servers()[fault.target].stop(STOP_GRACE_S)
     return lambda: _start(platform, fault.target)
 
 

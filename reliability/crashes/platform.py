@@ -22,7 +22,7 @@ from harness.fixtures.log_tail import log_tail
 from harness.fixtures.postgres import Postgres
 from harness.fixtures.registry import Registry
 from harness.images.variant import variant
-from harness.rtm import manager, stack, unique_game_id
+from harness.rtm import allowed_images, manager, stack, unique_game_id
 from harness.rtm.manager import ManagerProcess
 from integration.support import shifted
 from reliability.crashes import prefork
@@ -103,7 +103,7 @@ class Platform(Closing):
             self.redis: Any = ends.enter_context(here.redis.client())
             self._own = here.own_daemon
             self._way: faults.Proxy | None = None
-            self._environment = {**here.environment, **SETTINGS}
+            self._environment = {**here.environment, **SETTINGS, "RTMANAGER_IMAGE_ALLOW": allowed_images()}
             if own_daemon:
                 self._prepare_exchange(ends)
             ends.callback(self.kill)

@@ -71,6 +71,6 @@ def _end_with_the_test() -> None:
     """End this process with the test's. PR_SET_PDEATHSIG does not work: the parent is the fork server."""
     test = multiprocessing.parent_process()
     if test is None:
-        raise RuntimeError("a manager of the nursery was not started by multiprocessing")
+        raise RuntimeError("a manager of the fork server was not started by multiprocessing")
     test.join()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -13,18 +13,16 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from harness import start_postgres
 from harness.rtm import RUNTIME_MANAGER
-from integration.support.stores import migrated
+from integration.support.stores import insert_record, migrated
 from rtmanager.adapters.docker import Deadlines, DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
 from rtmanager.adapters.postgres.database import Database
 from rtmanager.adapters.postgres.findings import PostgresFindings
-from rtmanager.adapters.postgres.queries import SQL
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.domain.container import ContainerState
 from rtmanager.domain.drift import Placement
@@ -191,7 +189,7 @@ class World:
             for table in ("runtime_records", "operation_log", "health_snapshots", "outbox", "alarms", "last_exits"):
                 connection.execute(f"DELETE FROM {table}".encode())
             for each in records:
-                connection.execute(SQL["insert_record"], asdict(each))
+                insert_record(connection, each)
 
     def reconcile(self) -> None:
         """Reconcile the named games, as often as necessary."""
@@ -317,7 +315,7 @@ def run(seed: int, count: int, report: Callable[[str], None]) -> list[str]:
             chance = random.Random(f"{seed}/{number}")
             try:
                 found = _check(world, Input(chance, number))
-            except Exception as error:  # noqa: BLE001 - that is what is looked for
+            except Exception as error:  # noqa: BLE001 - that is what the fuzzer searches for
                 found = [f"{type(error).__name__}: {error}"]
             found += world.log_check.violations
             world.log_check.violations.clear()

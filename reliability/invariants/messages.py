@@ -49,7 +49,7 @@ def _starts(seen: Snapshot) -> Iterator[str]:
     for container_id in sorted(published.keys() | due.keys()):
         if published[container_id] != due[container_id]:
             times = f"{published[container_id]} times, by the log it was started {due[container_id]} times"
-            yield f"health: container_started was told of {short(container_id)} {times}"
+            yield f"health: container_started was published of {short(container_id)} {times}"
 
 
 def _snapshots(seen: Snapshot) -> Iterator[str]:
@@ -69,7 +69,7 @@ def _snapshots(seen: Snapshot) -> Iterator[str]:
 def _ends(seen: Snapshot, deaths: Collection[str]) -> Iterator[str]:
     for event in seen.health:
         if event["event_type"] in _ENDS and event["container_id"] not in deaths:
-            yield f"I7: {event['event_type']} was told of {short(event['container_id'])}, to which nobody did anything"
+            yield f"I7: {event['event_type']} was published of {short(event['container_id'])}, which nothing had ended"
     for row in seen.log:
         if row["op_kind"] == "reconcile_dispose" and row["container_id"] not in deaths:
-            yield f"I7: {short(row['container_id'])} was disposed of, to which nobody did anything"
+            yield f"I7: {short(row['container_id'])} was disposed of, which nothing had ended"

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rtmanager.domain.jobs import STREAM_ORDER
+from rtmanager.domain.messages import Stream
+
 #: The labels of a game's container, as the contract defines them.
 OWNER_LABELS = {"com.galaxy.owner": "rtmanager", "com.galaxy.kind": "game-engine"}
 GAME_LABEL = "com.galaxy.game_id"
@@ -26,10 +29,10 @@ class Job:
         return f"{self.stream}:{self.entry_id}"
 
     @property
-    def position(self) -> tuple[int, int, str]:
-        """Its place in the order over both streams; of two equal ids the start comes first."""
+    def position(self) -> tuple[int, int, int]:
+        """Its place in the order over all input streams; equal ids have the order of the streams."""
         milliseconds, _, sequence = self.entry_id.partition("-")
-        return int(milliseconds), int(sequence), self.stream
+        return int(milliseconds), int(sequence), STREAM_ORDER[Stream(self.stream.rpartition(":")[2])]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.fixtures.postgres import Database
 from harness.waiting import wait_until
 from reliability.invariants.snapshot import OWNER_LABELS, Bystander, Row, Snapshot
+from rtmanager.domain.jobs import INPUT_STREAMS
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from redis import Redis
 
 GROUP = "rtmanager"
-INPUTS = ("start_jobs", "stop_jobs")
 
 #: Seconds; sufficient on a platform at rest.
 CONNECT_TIMEOUT_S = 30.0
@@ -32,6 +32,11 @@ class World:
     games: Path
     #: The prefix of all streams' names.
     streams: str = "runtime:"
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the input streams in Redis."""
+        return [f"{self.streams}{each}" for each in INPUT_STREAMS]
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """The rows of a query, over a new connection: the server may have restarted since the last one."""
@@ -70,7 +75,7 @@ def unquiet(world: World) -> list[str]:
 def _unread(world: World) -> Iterator[str]:
     from redis.exceptions import ResponseError
 
-    for stream in (f"{world.streams}{each}" for each in INPUTS):
+    for stream in world.inputs:
         client: Any = world.redis
         if not client.exists(stream):
             continue

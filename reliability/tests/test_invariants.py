@@ -161,9 +161,9 @@ def broken_messages() -> Iterator[tuple[str, str, Snapshot]]:
     yield "two mails", "intents: runtime_manager", replace(WELL, intents=[*WELL.intents] * 2)
     more = [*WELL.intents, intent("image_pull_failed", "plain", "runtime:start_jobs:1-0")]
     yield "a mail about nothing", "intents: runtime_manager", replace(WELL, intents=more)
-    yield "a start untold", "health: container_started was told", replace(WELL, health=WELL.health[1:])
+    yield "a start unpublished", "health: container_started was published", replace(WELL, health=WELL.health[1:])
     again = [*WELL.health, event("container_started", ONE)]
-    yield "a start told twice", "health: container_started was told", replace(WELL, health=again)
+    yield "a start published twice", "health: container_started was published", replace(WELL, health=again)
     yield "no snapshot", "health: game busy", replace(WELL, snapshots={"plain": WELL.snapshots["plain"]})
     for snapshot in ({"status": "healthy", "container_id": OLD}, {"status": "exited", "container_id": ONE}):
         snapshots = {**WELL.snapshots, "plain": snapshot}

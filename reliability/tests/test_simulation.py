@@ -13,7 +13,7 @@ from rtmanager.workers.reconcile import game as game_module
 
 HISTORIES = 150
 #: What an unconfirmed answer of another daemon leads to: a game there, or games that are missing only there.
-ABOUT_ANOTHER_DAEMON = "live on another one|was told to have disappeared"
+ABOUT_ANOTHER_DAEMON = "live on another one|was published as disappeared"
 
 
 class Histories(unittest.TestCase):

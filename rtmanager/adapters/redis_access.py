@@ -26,14 +26,14 @@ from rtmanager.adapters.certificates import (
     why_unreadable,
 )
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
-from rtmanager.domain.jobs import INPUTS
+from rtmanager.domain.jobs import INPUT_STREAMS
 from rtmanager.domain.messages import OUTBOX_PREFIX, Stream
 from rtmanager.domain.text import bounded
 
 #: Older servers lack what the ingest relies on: an XAUTOCLAIM that drops deleted entries.
 OLDEST = (7, 0)
 
-OUTPUTS = tuple(each for each in Stream if each not in INPUTS)
+OUTPUTS = tuple(each for each in Stream if each not in INPUT_STREAMS)
 
 
 _GROUP = "rtmanager"
@@ -187,7 +187,7 @@ class CheckedTlsConnection(redis.SSLConnection):
 
 def commands(names: Mapping[Stream, str], deployment: str = "check") -> Iterator[tuple[str | int, ...]]:
     """Yield every command of the manager, for each key that it uses."""
-    inputs, outputs = [names[each] for each in INPUTS], [names[each] for each in OUTPUTS]
+    inputs, outputs = [names[each] for each in INPUT_STREAMS], [names[each] for each in OUTPUTS]
     fence, published = f"{OUTBOX_PREFIX}{deployment}:turn", f"{OUTBOX_PREFIX}{deployment}:published"
     yield from _KEYLESS
     for key in inputs:
@@ -263,7 +263,7 @@ def warnings(connection: Any, names: Mapping[Stream, str]) -> list[str]:
         what = f"maxmemory-policy is {policy}: when its memory is full, it removes streams with the jobs and results"
         remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
         found.append(f"{what} in them; remedy: {remedy}")
-    for key in (names[stream] for stream in INPUTS):
+    for key in (names[stream] for stream in INPUT_STREAMS):
         _, shape = _send(connection, [("SCRIPT", "LOAD", SHAPE), ("EVALSHA", sha_of(SHAPE), 1, key)])
         _, entries, nodes = shape if isinstance(shape, list) and len(shape) == 3 else ("", 0, 0)
         if entries > _MOST_NODE_ENTRIES * nodes:

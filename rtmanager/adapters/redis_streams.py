@@ -1,4 +1,4 @@
-"""Redis Streams: reads two as one consumer group, and writes four exactly once.
+"""Redis Streams: reads the inputs as one consumer group, and writes each output exactly once.
 
 *Reading.* Only the holder of the ingest lock reads (see `adapters/postgres/inbox.py`). So one consumer name serves all
 instances, and every pending entry is an orphan, which is read first.
@@ -23,7 +23,7 @@ from rtmanager import failpoints
 from rtmanager.adapters import redis_access, redis_reading, redis_trimming
 from rtmanager.adapters.redis_access import CheckedTlsConnection, RedisAway, Tls
 from rtmanager.domain.errors import FinalAnswer, Unavailable
-from rtmanager.domain.jobs import INPUTS, Batch, Entry, EntryId
+from rtmanager.domain.jobs import INPUT_STREAMS, Batch, Entry, EntryId
 from rtmanager.domain.messages import OUTBOX_PREFIX, Stream
 from rtmanager.domain.text import bounded
 from rtmanager.ports.streams import DueMessage, Published, StaleFencingToken, Trimmed
@@ -221,8 +221,8 @@ class RedisStreams:
         """
         timeout_ms = max(1, round(min(timeout_s, self._longest_wait_s) * 1000))
         with self._command("wait"), self._waiter.client() as waiter:
-            names = [self._names[stream] for stream in INPUTS]
-            positions = [self._last_given(stream) for stream in INPUTS]
+            names = [self._names[stream] for stream in INPUT_STREAMS]
+            positions = [self._last_given(stream) for stream in INPUT_STREAMS]
             blocking = ("XREAD", "COUNT", 1, "BLOCK", timeout_ms, "STREAMS", *names, *positions)
             asking = ("XREAD", "COUNT", 1, "STREAMS", *names, *(_LAST_ID for _ in names))
             self._interrupted, self._waiting_client = False, int(waiter.client_id())
@@ -282,10 +282,10 @@ class RedisStreams:
         answer = _on_primary(
             self._patient_reader if self._patient else self._reader,
             redis_reading.READ,
-            keys=[self._names[stream] for stream in INPUTS],
+            keys=[self._names[stream] for stream in INPUT_STREAMS],
             args=[GROUP, CONSUMER, limit, self._budget, work, *pace],
         )
-        return redis_reading.batches(INPUTS, answer)
+        return redis_reading.batches(INPUT_STREAMS, answer)
 
     def _learn(self, seconds: float, batches: Sequence[Batch]) -> None:
         """Set how many bytes the next read may return over this connection."""
@@ -329,7 +329,7 @@ class RedisStreams:
         """See `InputStreams.give_all_again`. Without the right to read the last id, nothing is given again."""
         beyond: dict[Stream, EntryId] = {}
         with self._command("give_again"):
-            for stream in INPUTS:
+            for stream in INPUT_STREAMS:
                 given = EntryId.parse(self._last_given(stream))
                 shape = self._shape(keys=[self._names[stream]]) if given > EntryId(0, 0) else []
                 if shape and given > EntryId.parse(shape[0].decode()):
@@ -340,7 +340,7 @@ class RedisStreams:
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """See `InputStreams.acknowledge`."""
         with self._command("acknowledge"), self._client.pipeline(transaction=False) as pipe:
-            for stream in INPUTS:
+            for stream in INPUT_STREAMS:
                 ids = [str(entry.entry_id) for entry in entries if entry.stream is stream]
                 if ids:
                     pipe.xack(self._names[stream], GROUP, *ids)
@@ -363,7 +363,7 @@ class RedisStreams:
         So jobs published before the first start are executed. Entries of a stream whose group was deleted are read
         again and recognised as known.
         """
-        for stream in INPUTS:
+        for stream in INPUT_STREAMS:
             try:
                 self._client.xgroup_create(self._names[stream], GROUP, id="0", mkstream=True)
             except redis.ResponseError as error:

@@ -33,6 +33,7 @@ from rtmanager.bootstrap.startup import Startup, StartupFailed
 from rtmanager.bootstrap.watchers import Watch
 from rtmanager.config.settings import Config
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
+from rtmanager.domain.image_policy import ImagePolicy
 from rtmanager.http.access import Access
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.refusals import StoreRefusals
@@ -334,7 +335,8 @@ class _Service:
             network=config.docker_network,
             default_limits=config.default_limits,
             pull_policy=config.image_pull_policy,
-            stop_grace_s=config.container_stop_timeout_s,
+            image_policy=ImagePolicy(config.image_allow, config.image_require_digest),
+            stop_grace_s=config.stop_grace_s,
             mount_path=config.engine_state_mount_path,
             state_env_name=config.engine_state_env_name,
             log_driver=config.docker_log_driver,

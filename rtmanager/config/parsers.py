@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.errors import InvalidValue, RuntimeManagerError
+from rtmanager.domain.image_policy import ImagePattern, parse_patterns
 from rtmanager.domain.messages import OUTBOX_PREFIX
 from rtmanager.domain.system_paths import system_directory
 
@@ -334,6 +335,16 @@ def by_domain(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise InvalidSetting(str(error).partition("expected ")[2]) from error
 
     return wrapped
+
+
+def image_patterns(text: str) -> tuple[ImagePattern, ...]:
+    try:
+        return parse_patterns(text)
+    except InvalidValue as error:
+        raise InvalidSetting(
+            "a list of patterns [registry[:port]/]path[:tag] such as registry.example/games/**, with commas or white "
+            f"space between them: {error}"
+        ) from error
 
 
 def stream_name(text: str) -> str:

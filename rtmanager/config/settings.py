@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rtmanager.config import parsers
+from rtmanager.config import parsers, secret_file
 from rtmanager.config.parsers import Address, InvalidSetting, RedisAddress
-from rtmanager.config.variables import STREAMS, VARIABLES, Variable
+from rtmanager.config.variables import STREAMS, VARIABLES
 from rtmanager.domain import log_options
 from rtmanager.domain.container import Limits
 from rtmanager.domain.errors import RuntimeManagerError
+from rtmanager.domain.image_policy import ImagePattern
 from rtmanager.domain.messages import Stream
 from rtmanager.ports.runtime import PullPolicy
 
@@ -60,7 +61,7 @@ class Config:
     game_state_min_free_bytes: int = 1 << 20
     lobby_timeout_s: float = 2.0
     default_limits: Limits = field(default_factory=lambda: Limits(1.0, 512 << 20, 512))
-    container_stop_timeout_s: int = 30
+    stop_grace_s: int = 30
     container_retention_days: int = 30
     engine_state_mount_path: str = "/var/lib/galaxy-game"
     engine_state_env_name: str = "GAME_STATE_PATH"
@@ -70,6 +71,8 @@ class Config:
     image_pull_timeout_s: float = 600.0
     image_pull_progress_timeout_s: float = 60.0
     pulls_per_registry: int = 8
+    image_allow: tuple[ImagePattern, ...] = ()
+    image_require_digest: bool = False
     first_start_watch_s: float = 0.25
     max_parallel_operations: int = 32
     deferral_limit_s: float = 900.0
@@ -129,24 +132,40 @@ class Config:
 def _read_all(environment: Mapping[str, str], found: dict[str, Any]) -> list[str]:
     faults = []
     for variable in VARIABLES:
-        text = _text(environment, variable)
-        if text is None:
-            faults.append(f"{variable.name} is not set: {variable.meaning}")
-            continue
+        text = _given(environment, variable.name)
+        path = _given(environment, variable.name + secret_file.SUFFIX) if variable.secret else ""
         try:
+            if path:
+                text = _from_file(variable.name, path, text)
+            elif not text and not (variable.may_be_empty and variable.name in environment):
+                if variable.default is None:
+                    faults.append(f"{variable.name} is not set: {variable.meaning}")
+                    continue
+                text = variable.default
             found[variable.attribute] = variable.parse(parsers.encodable(text))
+        except ConfigError as error:
+            faults += error.faults
         except InvalidSetting as error:
             value = "its value (not shown: it may hold a secret)" if variable.secret else _shown(text)
             faults.append(f"{variable.name}: {value} is not {error}")
     return faults
 
 
-def _text(environment: Mapping[str, str], variable: Variable) -> str | None:
-    """Return the variable's text, else its default; None for a required one."""
-    given = environment.get(variable.name, "").strip()
-    if given or (variable.may_be_empty and variable.name in environment):
-        return given
-    return variable.default
+def _given(environment: Mapping[str, str], name: str) -> str:
+    return environment.get(name, "").strip()
+
+
+def _from_file(name: str, path: str, given: str) -> str:
+    """Return the secret in the file. Raises `ConfigError`, which names the file."""
+    if given:
+        raise ConfigError([f"{name} and {name}{secret_file.SUFFIX} are both set: remove one of them"])
+    if not path.startswith("/"):
+        value = "its value (not shown: it may be the secret itself)"
+        raise ConfigError([f"{name}{secret_file.SUFFIX}: {value} is not an absolute path"])
+    try:
+        return secret_file.read(path)
+    except InvalidSetting as error:
+        raise ConfigError([f"{name}{secret_file.SUFFIX}: {path!r} is not {error}"]) from error
 
 
 def _shown(text: str) -> str:
@@ -214,4 +233,5 @@ def _log_options(environment: Mapping[str, str], found: dict[str, Any]) -> list[
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
     """Return variables with the manager's prefix that it does not read. No fault (an orchestrator adds some)."""
     known = {variable.name for variable in VARIABLES}
+    known |= {variable.name + secret_file.SUFFIX for variable in VARIABLES if variable.secret}
     return sorted(name for name in environment if name.startswith("RTMANAGER_") and name not in known)

@@ -272,10 +272,10 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "RTMANAGER_CONTAINER_STOP_TIMEOUT_SECONDS",
-        "container_stop_timeout_s",
+        "stop_grace_s",
         parsers.whole(0, 3600),
         "30",
-        "seconds between asking an engine to end and killing it",
+        "grace period of a stop: seconds between SIGTERM and SIGKILL",
     ),
     Variable(
         "RTMANAGER_CONTAINER_RETENTION_DAYS",
@@ -326,6 +326,22 @@ VARIABLES: tuple[Variable, ...] = (
         parsers.whole(1, 100),
         "8",
         "how many images are pulled from one registry at once; others wait, as long as one pull may take at most",
+    ),
+    Variable(
+        "RTMANAGER_IMAGE_ALLOW",
+        "image_allow",
+        parsers.image_patterns,
+        "",
+        "patterns `[registry[:port]/]path[:tag]` of the images that may be started, with commas or white space between "
+        "them: `*` is one part of a path or any characters of a tag, a last `**` one or more parts; without any, every "
+        "image but those of loopback and link-local registries",
+    ),
+    Variable(
+        "RTMANAGER_IMAGE_REQUIRE_DIGEST",
+        "image_require_digest",
+        lambda text: parsers.one_of(*SWITCH)(text) == "on",
+        "off",
+        "`on`: only references with a digest are started; a patch needs a tag as well, `name:1.2.3@sha256:…`",
     ),
     Variable(
         "RTMANAGER_FIRST_START_WATCH",

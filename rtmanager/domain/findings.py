@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from rtmanager.domain.health import HealthEvent, HealthSource, HealthStatus
-from rtmanager.domain.messages import Message
-from rtmanager.domain.operation import LogEntry
+from rtmanager.domain.health import HealthSource, HealthStatus
+from rtmanager.domain.operation import Changes
 from rtmanager.domain.outage import LastExit
-from rtmanager.domain.record import RuntimeRecord, has_no_name
+from rtmanager.domain.record import has_no_name
 
 
 class AlarmKind(StrEnum):
@@ -48,21 +47,15 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding about one game.
+class Finding(Changes):
+    """One finding about one game, and everything that it changes.
 
-    `seen` is the record that the finding rests on, `new` the record that it writes. With `raises` it is written only if
-    that alarm is not raised yet, with `calms` only if an alarm of that kind is. Several instances thus report a finding
-    once.
+    With `raises` it is written only if that alarm is not raised yet, with `calms` only if an alarm of that kind is.
+    Several instances thus report a finding once.
     """
 
     game_id: str
-    seen: RuntimeRecord | None
     why: str
-    new: RuntimeRecord | None = None
-    log: tuple[LogEntry, ...] = ()
-    health: tuple[HealthEvent, ...] = ()
-    last_exit: LastExit | None = None
     raises: Alarm | None = None
     calms: AlarmKind | None = None
     #: Ends the snapshot inspect_unhealthy of a container; there is no event for that.
@@ -70,7 +63,6 @@ class Finding:
     #: When to restart the game; None: not at all.
     restart_at: datetime | None = None
     restart_cause: RestartCause = RestartCause.CRASH
-    messages: tuple[Message, ...] = ()
 
     @property
     def claims_name(self) -> bool:

@@ -18,8 +18,9 @@ from rtmanager.domain.game import shown
 
 _HOST_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _REGISTRY = re.compile(rf"{_HOST_PART}(?:\.{_HOST_PART})*(?::(?P<port>[0-9]{{1,5}}))?")
-_PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(rf"{_PATH_PART}(?:/{_PATH_PART})*")
+#: A part of a path, for a regular expression.
+PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{PATH_PART}(?:/{PATH_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
@@ -39,7 +40,7 @@ MAX_NAME_LENGTH = 255
 DEFAULT_REGISTRY = "docker.io"
 _LEGACY_REGISTRY = "index.docker.io"
 #: The path of single names on the default registry.
-_OFFICIAL = "library/"
+OFFICIAL = "library/"
 #: Names without a registry that have another meaning in Docker.
 _RESERVED = {
     "scratch": "Docker reserves this name for the empty image",
@@ -58,7 +59,12 @@ class ImageRef:
     @property
     def registry(self) -> str:
         """The image's registry, as Docker names it; `docker.io` when the reference names none."""
-        return _split(self.name)[0]
+        return split_name(self.name)[0]
+
+    @property
+    def path(self) -> str:
+        """The image's path in its registry, as Docker writes it out: `library/game` for `game` on the default one."""
+        return split_name(self.name)[1]
 
     @property
     def pulled_as(self) -> str:
@@ -70,7 +76,7 @@ class ImageRef:
 
         A tag and a digest of one repository may. Two tags, or two digests, only if they are equal.
         """
-        if _split(self.name) != _split(other.name):
+        if split_name(self.name) != split_name(other.name):
             return False
         if self.digest and other.digest:
             return self.digest == other.digest
@@ -104,7 +110,7 @@ def parse_image_ref(text: str) -> ImageRef:
     return ImageRef(before, tag or None, digest or None)
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """Split a name into registry and path as Docker does.
 
     Only a first part with `.` or `:`, or `localhost`, is a registry.
@@ -115,17 +121,22 @@ def _split(name: str) -> tuple[str, str]:
     else:
         registry, path = DEFAULT_REGISTRY, name
     if registry == DEFAULT_REGISTRY and "/" not in path:
-        path = f"{_OFFICIAL}{path}"
+        path = f"{OFFICIAL}{path}"
     return registry, path
+
+
+def is_registry(text: str) -> bool:
+    """Return whether this is `host` or `host:port`, with a host name or an IPv4 address."""
+    match = _REGISTRY.fullmatch(text)
+    return match is not None and (match["port"] is None or 0 < int(match["port"]) < 65536)
 
 
 def _why_no_name(name: str) -> str | None:
     """Return what is wrong with the part before tag and digest; None when nothing is."""
-    registry, path = _split(name)
+    registry, path = split_name(name)
     if registry.startswith("["):
         return "not every Docker reads an IPv6 address here: give the registry a host name"
-    match = _REGISTRY.fullmatch(registry)
-    if match is None or (match["port"] is not None and not 0 < int(match["port"]) < 65536):
+    if not is_registry(registry):
         return f"{shown(registry, 40)} is not a registry: expected host or host:port"
     if not _PATH.fullmatch(path):
         if _PATH.fullmatch(path.lower()):
@@ -133,7 +144,7 @@ def _why_no_name(name: str) -> str | None:
         return f"the name {shown(name, 40)} is not parts of a-z, 0-9 with single . or _ or any - between them"
     if len(f"{registry}/{path}") > MAX_NAME_LENGTH:
         return f"the name is longer than {MAX_NAME_LENGTH} characters when Docker has written it out as {registry}/…"
-    official = path.removeprefix(_OFFICIAL)
+    official = path.removeprefix(OFFICIAL)
     if registry == DEFAULT_REGISTRY and "/" not in official:
         if official in _RESERVED:
             return f"{_RESERVED[official]}: give the image another name"

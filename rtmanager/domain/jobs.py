@@ -52,12 +52,12 @@ class JobStream:
     malformed: ErrorCode
 
 
-#: The input streams, in the order of entries that have one id: of two, the start comes first.
+#: The one table of the input streams, in the order of entries that have one id: of two, the start comes first.
 JOB_STREAMS: Mapping[Stream, JobStream] = {
     Stream.START_JOBS: JobStream(OpKind.START, {"image_ref": parse_image_ref}, ErrorCode.START_CONFIG_INVALID),
     Stream.STOP_JOBS: JobStream(OpKind.STOP, {"reason": check_reason}, ErrorCode.INVALID_REQUEST),
 }
-INPUTS = tuple(JOB_STREAMS)
+INPUT_STREAMS = tuple(JOB_STREAMS)
 STREAM_ORDER = {stream: rank for rank, stream in enumerate(JOB_STREAMS)}
 #: The fields of the contract, which are read from an entry of any size.
 KNOWN_FIELDS = ("game_id", *(name for each in JOB_STREAMS.values() for name in each.checks), "requested_at_ms")

@@ -1,21 +1,23 @@
 """An operation: one request about one game, from its acceptance to its end.
 
-`Operation` is the durable row that the executor claims. `Completion` is everything that its end changes, written in one
+`Operation` is the durable row that the executor claims. `Changes` is what its end, or a finding, changes in one
 transaction: record, log, health snapshot, outgoing messages. Code that runs an operation builds a `Completion` and
 writes nothing itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import Message
 from rtmanager.domain.outage import LastExit
-from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.domain.record import RuntimeRecord, check_transition
 
 
 class OpKind(StrEnum):
@@ -30,8 +32,30 @@ class OpKind(StrEnum):
     RECONCILE_DISPOSE = "reconcile_dispose"
 
 
-#: The kinds that are queued.
-QUEUED = frozenset({OpKind.START, OpKind.STOP, OpKind.RESTART, OpKind.PATCH, OpKind.CLEANUP})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindRules:
+    """How the operations of a kind differ from others. No rule has a default, so that a new kind states each."""
+
+    #: The field that the request needs beside the game: `image_ref`, `reason`, or none.
+    takes: Literal["image_ref", "reason", ""]
+    #: Whether a container is started: the operation needs an image, and may wait for a pull.
+    launches: bool
+    #: Whether the game's container is stopped or removed: the log row names the one that the game had at the beginning.
+    ends_container: bool
+    #: Whether a new container takes the place of the old one. Such an operation must be finished once it has begun. A
+    #: refused one decides nothing about the game.
+    replaces: bool
+
+
+#: The one table of the kinds that are queued.
+KINDS: Mapping[OpKind, KindRules] = {
+    OpKind.START: KindRules(takes="image_ref", launches=True, ends_container=False, replaces=False),
+    OpKind.STOP: KindRules(takes="reason", launches=False, ends_container=True, replaces=False),
+    OpKind.RESTART: KindRules(takes="", launches=True, ends_container=False, replaces=True),
+    OpKind.PATCH: KindRules(takes="image_ref", launches=True, ends_container=False, replaces=True),
+    OpKind.CLEANUP: KindRules(takes="", launches=False, ends_container=True, replaces=False),
+}
+QUEUED = frozenset(KINDS)
 
 
 class OpSource(StrEnum):
@@ -133,20 +157,33 @@ class LogEntry:
     error_message: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What is written about one game in one transaction, or not at all."""
+
+    #: The record that was decided on. The stored one must still have its status and container. None: there was no
+    #: record, which is compared only if `new` is written.
+    seen: RuntimeRecord | None = None
+    #: The record that is written, if it changes.
+    new: RuntimeRecord | None = None
+    log: tuple[LogEntry, ...] = ()
+    #: Health events; the last one becomes the snapshot.
+    health: tuple[HealthEvent, ...] = ()
+    messages: tuple[Message, ...] = ()
+    #: How a container ended, if that could be read.
+    last_exit: LastExit | None = None
+
+    def __post_init__(self) -> None:
+        if self.new is not None:
+            check_transition(self.seen, self.new)
+
+
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """Everything that the end of an operation changes, in one transaction."""
+class Completion(Changes):
+    """How an operation ended, and everything that its end changes."""
 
     outcome: Outcome
     error_code: ErrorCode | None = None
     error_message: str = ""
-    change: RecordChange | None = None
-    #: The record that a completion without a change rests on, if there was one: it must be unchanged.
-    rests_on: RuntimeRecord | None = None
-    log: tuple[LogEntry, ...] = ()
-    health: tuple[HealthEvent, ...] = ()
-    messages: tuple[Message, ...] = ()
-    #: How the container ended that the operation stopped, if that could be read.
-    last_exit: LastExit | None = None
     #: The container that this operation started: it is removed if the completion cannot be written.
     launched: str | None = None

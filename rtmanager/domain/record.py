@@ -79,14 +79,8 @@ def has_no_name(record: RuntimeRecord | None) -> bool:
     return record is None or record.status is Status.REMOVED
 
 
-@dataclass(frozen=True, slots=True)
-class RecordChange:
-    """A new state of a record, valid only while the stored one is still `seen` (None: no row)."""
-
-    seen: RuntimeRecord | None
-    new: RuntimeRecord
-
-    def __post_init__(self) -> None:
-        step = (self.seen.status if self.seen else None, self.new.status)
-        if step not in ALLOWED:
-            raise AssertionError(f"game {self.new.game_id}: no transition {step[0]} → {step[1]}")
+def check_transition(seen: RuntimeRecord | None, new: RuntimeRecord) -> None:
+    """Raise `AssertionError` unless a record may become another; None: there is none."""
+    step = (seen.status if seen else None, new.status)
+    if step not in ALLOWED:
+        raise AssertionError(f"game {new.game_id}: no transition {step[0]} → {step[1]}")

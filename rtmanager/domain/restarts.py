@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rtmanager.domain.findings import RestartCause
-from rtmanager.domain.operation import Completion, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import KINDS, Completion, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 
 #: Pauses after failed starts of a game after an outage, in seconds; the last one repeats. What a start needs may come
@@ -66,7 +66,7 @@ def next_try(request: Request, completion: Completion) -> NextTry | None:
     tries = _outage_try(request)
     if tries is None or tries >= OUTAGE_TRIES or completion.outcome is Outcome.SUCCESS:
         return None
-    record = completion.change.new if completion.change else completion.rests_on
+    record = completion.new or completion.seen
     # A failed start may have removed the container already.
     container_id = (record.current_container_id if record else None) or request.source_ref.split(":")[1]
     return NextTry(container_id, tries, outage_pause_s(tries))
@@ -77,9 +77,9 @@ def keeps_plan(request: Request, completion: Completion) -> bool:
 
     A start, a stop and a cleanup decide what becomes of the game, also when they fail.
     """
-    untouched = (completion.change, completion.launched, completion.last_exit) == (None, None, None)
+    untouched = (completion.new, completion.launched, completion.last_exit) == (None, None, None)
     refused = completion.outcome is Outcome.FAILURE and untouched
-    return refused and request.kind in (OpKind.RESTART, OpKind.PATCH)
+    return refused and KINDS[request.kind].replaces
 
 
 def is_notified(request: Request) -> bool:

@@ -10,7 +10,7 @@ from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.health import EventType, HealthSource, HealthStatus
 from rtmanager.domain.operation import OpKind, OpSource, Request
-from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.domain.restarts import restart_request, status_before
 from rtmanager.fakes.fault_injector import call
 from rtmanager.fakes.store import CALL_POSITION, MemoryStore, PlannedRestart, state_of
@@ -48,16 +48,8 @@ class MemoryFindings:
         if not self._is_news(finding):
             return WriteResult.KNOWN
         _check_storable(finding)
-        if finding.new is not None:
-            store.write_change(RecordChange(finding.seen, finding.new))
+        store.write(finding.game_id, finding)
         self._raise_and_calm(finding)
-        store.log.extend(finding.log)
-        for event in finding.health:
-            store.write_event(event)
-        for message in finding.messages:
-            store.add_message(message)
-        if finding.last_exit is not None:
-            store.last_exits[finding.game_id] = finding.last_exit
         if finding.restart_at is not None and finding.seen is not None:
             store.planned_restarts[finding.game_id] = PlannedRestart(
                 finding.seen.current_container_id or "", finding.restart_at, finding.restart_cause

@@ -235,9 +235,9 @@ class FakeRuntime:
             self._replace(container_id, name=spec.name)
             self._start(container_id, spec, confirm)
 
-    def stop(self, container_id: str, grace_seconds: int) -> bool:
+    def stop(self, container_id: str, stop_grace_s: int) -> bool:
         try:
-            with self._call("stop", container_id, grace_seconds):
+            with self._call("stop", container_id, stop_grace_s):
                 view = self._find(container_id)
                 if view.alive:
                     stubborn = self._images[view.container_id].ignores_signals

@@ -22,9 +22,9 @@ from rtmanager.domain.game import same_name
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.jobs import DUPLICATE_ID_MARK, STREAM_ORDER, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, epoch_ms, health_message, intents_summary
-from rtmanager.domain.operation import QUEUED, Completion, LogEntry, Operation, OpKind, Request
+from rtmanager.domain.operation import QUEUED, Changes, Completion, LogEntry, Operation, OpKind, Request
 from rtmanager.domain.outage import LastExit
-from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.domain.restarts import keeps_plan, next_try
 from rtmanager.fakes.answers import record_json
 from rtmanager.fakes.fault_injector import FaultInjector, call
@@ -257,23 +257,13 @@ class MemoryStore:
     def end(self, row: Row, completion: Completion) -> None:
         """Write a completion as a whole or not at all. Raises `RecordConflict` or `StoreRejected`."""
         self.check_endurable(row, completion)
-        if completion.change is not None:
-            self.write_change(completion.change)
-        elif completion.rests_on is not None:
-            self.compare(completion.rests_on.game_id, completion.rests_on)
+        self.write(row.request.game_id, completion)
         row.state, row.finished_at = "done", self.clock()
         row.verdict = OperationResult(completion.outcome, completion.error_code, completion.error_message)
         game = self.live[row.request.game_id]
         game.remove(row)
         if not game:
             del self.live[row.request.game_id]
-        self.log.extend(completion.log)
-        for event in completion.health:
-            self.write_event(event)
-        if completion.last_exit is not None:
-            self.last_exits[row.request.game_id] = completion.last_exit
-        for message in completion.messages:
-            self.add_message(message)
         if not keeps_plan(row.request, completion):
             self.planned_restarts.pop(row.request.game_id, None)
         following = next_try(row.request, completion)
@@ -281,6 +271,24 @@ class MemoryStore:
             due_at = self.clock() + timedelta(seconds=following.pause_s)
             plan = PlannedRestart(following.container_id, due_at, RestartCause.OUTAGE, following.tries)
             self.planned_restarts[row.request.game_id] = plan
+
+    def write(self, game_id: str, changes: Changes) -> None:
+        """Write what an end or a finding changes. Raises `RecordConflict`."""
+        if changes.new is not None or changes.seen is not None:
+            stored = self.records_by_game.get(game_id)
+            if state_of(stored) != state_of(changes.seen):
+                raise RecordConflict(f"the record of game {game_id} changed while it was worked on")
+            if changes.new is not None:
+                # Only an insert writes `created_at`.
+                created_at = stored.created_at if stored else changes.new.created_at
+                self.records_by_game[game_id] = replace(changes.new, created_at=created_at)
+        self.log.extend(changes.log)
+        for event in changes.health:
+            self.write_event(event)
+        if changes.last_exit is not None:
+            self.last_exits[game_id] = changes.last_exit
+        for message in changes.messages:
+            self.add_message(message)
 
     def write_event(self, event: HealthEvent) -> None:
         """Write the snapshot, and the message if the event has one."""
@@ -301,19 +309,6 @@ class MemoryStore:
                 text.encode()  # raises for lone surrogates, as psycopg does
         if any("\0" in text for text in texts):
             raise StoreRejected("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-
-    def write_change(self, change: RecordChange) -> None:
-        """Compare and swap the record. Raises `RecordConflict`."""
-        new, stored = change.new, self.compare(change.new.game_id, change.seen)
-        # Only an insert writes `created_at`.
-        self.records_by_game[new.game_id] = replace(new, created_at=stored.created_at) if stored else new
-
-    def compare(self, game_id: str, seen: RuntimeRecord | None) -> RuntimeRecord | None:
-        """The stored record. Raises `RecordConflict` when it differs from `seen`."""
-        stored = self.records_by_game.get(game_id)
-        if state_of(stored) != state_of(seen):
-            raise RecordConflict(f"the record of game {game_id} changed while it was worked on")
-        return stored
 
 
 def state_of(record: RuntimeRecord | None) -> tuple[Status, str | None] | None:

@@ -1,4 +1,4 @@
-"""Redis Streams in memory: one consumer group over the two inputs, outputs that remember their message ids.
+"""Redis Streams in memory: one consumer group over the inputs, outputs that remember their message ids.
 
 The semantics are those of `adapters/redis_streams`; both pass `rtmanager.tests.streams_contract`. The fake can also be
 flushed, fail over to a copy without acknowledgements, and refuse single streams.
@@ -18,7 +18,7 @@ from rtmanager.domain.jobs import (
     CUT_VALUE_BYTES,
     ENTRY_BYTES,
     ENTRY_FIELDS,
-    INPUTS,
+    INPUT_STREAMS,
     KNOWN_FIELDS,
     STREAM_ORDER,
     Batch,
@@ -108,7 +108,7 @@ class MemoryStreams:
     def lose_acknowledgements(self) -> None:
         """Fail over to a copy without acknowledgements: all delivered entries are pending again."""
         with self.trouble.lock:
-            for stream in INPUTS:
+            for stream in INPUT_STREAMS:
                 content = self._streams[stream]
                 content.pending = dict.fromkeys(i for i in content.ids if i <= content.last_given)
 
@@ -146,10 +146,10 @@ class MemoryStreams:
     @call
     def read(self, limit: int) -> Sequence[Batch]:
         """See the port."""
-        taken: dict[Stream, list[Entry]] = {stream: [] for stream in INPUTS}
-        given = {stream: self._orphans(self._streams[stream]) for stream in INPUTS}
-        drained, open_, budget = set[Stream](), set(INPUTS), BUDGET_BYTES
-        for stream in INPUTS:
+        taken: dict[Stream, list[Entry]] = {stream: [] for stream in INPUT_STREAMS}
+        given = {stream: self._orphans(self._streams[stream]) for stream in INPUT_STREAMS}
+        drained, open_, budget = set[Stream](), set(INPUT_STREAMS), BUDGET_BYTES
+        for stream in INPUT_STREAMS:
             if self._refused.get(stream):
                 open_.remove(stream)
                 drained.add(stream)
@@ -167,7 +167,7 @@ class MemoryStreams:
             else:
                 taken[stream].append(entry)
                 budget -= sum(len(name) + len(value) for name, value in entry.fields.items())
-        return [Batch(taken[s], drained=s in drained, refused=self._refused.get(s, "")) for s in INPUTS]
+        return [Batch(taken[s], drained=s in drained, refused=self._refused.get(s, "")) for s in INPUT_STREAMS]
 
     @call
     def give_again(self, after: Mapping[Stream, EntryId]) -> Mapping[Stream, EntryId]:
@@ -181,7 +181,7 @@ class MemoryStreams:
     @call
     def give_all_again(self) -> Mapping[Stream, EntryId]:
         """See the port."""
-        contents = {stream: self._streams[stream] for stream in INPUTS}
+        contents = {stream: self._streams[stream] for stream in INPUT_STREAMS}
         beyond = {stream: each.last_given for stream, each in contents.items() if each.last_given > each.top}
         for stream in beyond:
             contents[stream].last_given = START
@@ -215,7 +215,7 @@ class MemoryStreams:
         return Trimmed(len(old), min([*content.ids[:1], own]), holder if held else "")
 
     def _new(self) -> bool:
-        contents = (self._streams[stream] for stream in INPUTS)
+        contents = (self._streams[stream] for stream in INPUT_STREAMS)
         return any(content.ids and content.ids[-1] > content.last_given for content in contents)
 
     def _next(self, stream: Stream, given: list[EntryId]) -> Entry | None:

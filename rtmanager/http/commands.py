@@ -14,7 +14,7 @@ from rtmanager.domain.errors import ErrorCode, InvalidValue, Unavailable
 from rtmanager.domain.game import MAX_READABLE_LENGTH
 from rtmanager.domain.image_ref import MAX_LENGTH
 from rtmanager.domain.jobs import check_reason
-from rtmanager.domain.operation import OpKind, Outcome, StopReason
+from rtmanager.domain.operation import KINDS, OpKind, Outcome, StopReason
 from rtmanager.http.bodies import read_fields
 from rtmanager.http.messages import HttpError, Response, failure, invalid, passed_on
 from rtmanager.http.request_context import RequestContext, checked_game_id
@@ -76,8 +76,8 @@ class Commands:
             kind=kind,
             source=context.source,
             source_ref=f"rest:{PROBE}",
-            image_ref=PROBE_IMAGE if kind in (OpKind.START, OpKind.PATCH) else "",
-            reason=StopReason.FINISHED if kind is OpKind.STOP else "",
+            image_ref=PROBE_IMAGE if KINDS[kind].takes == "image_ref" else "",
+            reason=StopReason.FINISHED if KINDS[kind].takes == "reason" else "",
         )
         self._calls.require_room(request)
         self._records.get_as_json(PROBE)

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from time import monotonic
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
-from rtmanager.domain.operation import Completion, Operation, OpKind, Outcome
+from rtmanager.domain.operation import KINDS, QUEUED, Completion, Operation, OpKind, Outcome
 from rtmanager.domain.restarts import is_outage_start
 from rtmanager.logs import about
 from rtmanager.operations.completions import CompletionNotifier
@@ -59,8 +59,8 @@ DEFERRAL_LIMIT_S = 900.0
 #: Share of the slots for operations that need an image. They may wait for a slow registry in great number, and a stop
 #: must not wait behind them.
 LAUNCHING_SHARE = 0.75
-LAUNCHING = frozenset({OpKind.START, OpKind.RESTART, OpKind.PATCH})
-QUICK = frozenset({OpKind.STOP, OpKind.CLEANUP})
+LAUNCHING = frozenset(kind for kind, rules in KINDS.items() if rules.launches)
+QUICK = QUEUED - LAUNCHING
 
 #: Number of operations that may wait for pulls here; each takes some kilobytes, and slows claims and heartbeats. One
 #: more is deferred by the delay below.

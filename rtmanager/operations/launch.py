@@ -23,6 +23,7 @@ from rtmanager.domain.game import check_game_id, container_name, engine_endpoint
 from rtmanager.domain.health import EventType, HealthEvent, HealthSource
 from rtmanager.domain.image_ref import parse_image_ref
 from rtmanager.domain.messages import epoch_ms
+from rtmanager.domain.operation import OpSource
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.stop import end_container
@@ -58,6 +59,19 @@ def check_names(game_id: str, image_ref: str) -> None:
     try:
         check_game_id(game_id)
         parse_image_ref(image_ref)
+    except InvalidValue as error:
+        raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+
+
+def require_allowed(progress: Progress, tools: Tools, image_ref: str) -> None:
+    """Raise `OperationFailed` for a malformed image reference, and for one that the operator's policy refuses.
+
+    The manager's own restarts do not consult the policy: it says what may be requested.
+    """
+    if progress.operation.request.source is OpSource.AUTO_RECONCILE:
+        return
+    try:
+        tools.settings.image_policy.check(image_ref)
     except InvalidValue as error:
         raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
 

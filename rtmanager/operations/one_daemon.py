@@ -224,11 +224,11 @@ class GuardedRuntime:
             self._require_ours(container_id)
             self._inner.promote(container_id, spec, self._confirming(confirm))
 
-    def stop(self, container_id: str, grace_seconds: int) -> bool:
+    def stop(self, container_id: str, stop_grace_s: int) -> bool:
         """See the port."""
         with self._counting(ContainerNotFound):
             self._require_ours(container_id)
-            return self._inner.stop(container_id, grace_seconds)
+            return self._inner.stop(container_id, stop_grace_s)
 
     def remove(self, container_id: str) -> None:
         """See the port."""

@@ -14,9 +14,9 @@ from datetime import datetime
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.health import HealthEvent
 from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, job_result
-from rtmanager.domain.operation import Completion, LogEntry, Operation, OpKind, Outcome
+from rtmanager.domain.operation import KINDS, Completion, LogEntry, Operation, OpKind, Outcome
 from rtmanager.domain.outage import LastExit
-from rtmanager.domain.record import RecordChange, RuntimeRecord
+from rtmanager.domain.record import RuntimeRecord
 from rtmanager.domain.restarts import is_notified
 from rtmanager.ports.clock import Clock
 from rtmanager.ports.runtime import ImagePull
@@ -111,15 +111,12 @@ class Progress:
     def _end(self, outcome: Outcome, code: ErrorCode | None, message: str) -> Completion:
         text = "; ".join([*([message] if message else []), *self._warnings])
         self._note(self.operation.request.kind, self._started_at, outcome, code, text or None)
-        change = None
-        if self.record is not None and self.record is not self.seen:
-            change = RecordChange(self.seen, self.record)
         return Completion(
             outcome=outcome,
             error_code=code,
             error_message=text,
-            change=change,
-            rests_on=None if change else self.seen,
+            seen=self.seen,
+            new=self.record if self.record is not self.seen else None,
             log=tuple(self._log),
             health=tuple(self._health),
             messages=tuple(self._messages(outcome, code, message)),
@@ -150,13 +147,13 @@ class Progress:
             )
 
     def _image_of(self, kind: OpKind) -> str | None:
-        if kind is OpKind.STOP and self.seen is not None:
-            return self.seen.current_image_ref  # that of the container that was stopped, also in a patch
+        if KINDS[kind].ends_container and self.seen is not None:
+            return self.seen.current_image_ref  # that of the container that was ended, also in a patch
         return self.image_ref or None
 
     def _container_of(self, kind: OpKind) -> str | None:
         """Return the container of a log row: for a part that ends one, the container from the beginning."""
-        of = self.seen if kind in (OpKind.STOP, OpKind.CLEANUP) else self.record
+        of = self.seen if KINDS[kind].ends_container else self.record
         return of.current_container_id if of else None
 
     def _note(

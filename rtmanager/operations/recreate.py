@@ -20,6 +20,7 @@ from rtmanager.operations.launch import (
     launched_before,
     prepare,
     refusals,
+    require_allowed,
     retire,
     stays_taken,
     taken_by,
@@ -40,6 +41,9 @@ def restart(progress: Progress, tools: Tools) -> Completion:
 def patch(progress: Progress, tools: Tools) -> Completion:
     """Run another patch version of the game's image. Raises `OperationFailed`, `ClaimLost`, `Unavailable`."""
     record, image_ref = _with_container(progress), progress.operation.request.image_ref
+    _check_reference(image_ref)
+    if record.current_image_ref != image_ref and progress.operation.generation == 1:
+        require_allowed(progress, tools, image_ref)
     _check_versions(record.current_image_ref or "", image_ref)
     if record.status is Status.RUNNING and record.current_image_ref == image_ref:
         return progress.replayed(f"game {record.game_id} runs {image_ref} already")
@@ -57,11 +61,14 @@ def _with_container(progress: Progress) -> RuntimeRecord:
     return record
 
 
-def _check_versions(current: str, wanted: str) -> None:
+def _check_reference(image_ref: str) -> None:
     try:
-        parse_image_ref(wanted)
+        parse_image_ref(image_ref)
     except InvalidValue as error:
         raise OperationFailed(ErrorCode.START_CONFIG_INVALID, str(error)) from error
+
+
+def _check_versions(current: str, wanted: str) -> None:
     try:
         versions = version_of(current), version_of(wanted)
     except InvalidValue as error:
@@ -79,6 +86,8 @@ def _recreate(progress: Progress, tools: Tools, record: RuntimeRecord, image_ref
         progress.note_part(OpKind.STOP, None if _has_to_stop(record) else ErrorCode.REPLAY_NO_OP)
         progress.note_part(OpKind.START)
         return progress.succeeded()
+    if progress.operation.generation == 1 or not _began_to_stop(progress, tools, record):
+        require_allowed(progress, tools, image_ref)
     try:
         spec = prepare(progress, tools, image_ref)
         _check_name(tools, record, spec)

@@ -18,7 +18,7 @@ from rtmanager.domain.errors import (
     TemporaryAnswer,
     Unavailable,
 )
-from rtmanager.domain.operation import Completion, Operation, OpKind
+from rtmanager.domain.operation import KINDS, Completion, Operation, OpKind
 from rtmanager.domain.record import Status
 from rtmanager.operations.cleanup import cleanup
 from rtmanager.operations.progress import Progress
@@ -43,7 +43,7 @@ _WORK: Mapping[OpKind, Callable[[Progress, Tools], Completion]] = {
     OpKind.CLEANUP: cleanup,
 }
 #: Operations that the record alone may decide: the game already is in the requested state, or must not get there.
-_AT_SIGHT: Mapping[OpKind, Callable[[Progress], Completion | None]] = {
+_AT_SIGHT: Mapping[OpKind, Callable[[Progress, Tools], Completion | None]] = {
     OpKind.START: nothing_to_start,
     OpKind.STOP: nothing_to_stop,
 }
@@ -131,7 +131,7 @@ class OperationRunner:
 
     def _has_to_go_on(self, progress: Progress, half_done: bool) -> bool:
         """Return whether a failure now would leave a game without the container that it had."""
-        if progress.operation.request.kind not in (OpKind.RESTART, OpKind.PATCH):
+        if not KINDS[progress.operation.request.kind].replaces:
             return False
         try:
             return half_done or left_half_done(progress, self._tools)
@@ -174,7 +174,7 @@ class OperationRunner:
             if request.problem is not None:
                 raise OperationFailed(*request.problem)
             decision_at_sight = _AT_SIGHT.get(request.kind)
-            return decision_at_sight(progress) if decision_at_sight else None
+            return decision_at_sight(progress, self._tools) if decision_at_sight else None
 
         return Triage(progress, self._in_words(progress, at_sight))
 

@@ -6,18 +6,26 @@ from dataclasses import replace
 
 from rtmanager.domain.errors import ErrorCode, OperationFailed
 from rtmanager.domain.operation import Completion
-from rtmanager.domain.record import RuntimeRecord, Status, has_no_name
-from rtmanager.operations.launch import check_names, launch, launched_before, prepare, retire
+from rtmanager.domain.record import Status, has_no_name
+from rtmanager.operations.launch import check_names, launch, launched_before, prepare, require_allowed, retire
 from rtmanager.operations.progress import Progress
 from rtmanager.operations.tools import Tools
 
 
-def nothing_to_start(progress: Progress) -> Completion | None:
+def nothing_to_start(progress: Progress, tools: Tools) -> Completion | None:
     """Return the completion for a game that already runs; None for any other. Raises `OperationFailed`."""
     record, image_ref = progress.seen, progress.operation.request.image_ref
     check_names(progress.operation.game_id, image_ref)
-    if record is not None and record.status is Status.RUNNING:
-        return _already_running(progress, record, image_ref)
+    running = record if record is not None and record.status is Status.RUNNING else None
+    if running is not None and running.current_image_ref == image_ref:
+        return progress.replayed(f"game {running.game_id} runs {image_ref} already")
+    if progress.operation.generation == 1:  # an earlier try may have started the game
+        require_allowed(progress, tools, image_ref)
+    if running is not None:
+        raise OperationFailed(
+            ErrorCode.CONFLICT,
+            f"game {running.game_id} runs {running.current_image_ref}; stop it first, or patch it to {image_ref}",
+        )
     return None
 
 
@@ -30,6 +38,7 @@ def start(progress: Progress, tools: Tools) -> Completion:
         tools.query_lobby(progress.operation.game_id)
     if launched_before(progress, tools, image_ref):
         return progress.succeeded()
+    require_allowed(progress, tools, image_ref)
     spec = prepare(progress, tools, image_ref)
     if record is not None and record.current_container_id is not None:
         retire(progress, tools, record.current_container_id)
@@ -49,13 +58,4 @@ def _claim_name(progress: Progress, tools: Tools) -> None:
         ErrorCode.CONFLICT,
         f"game {other} {state}, and its name is that of game {game_id} but for the case, which Docker's DNS ignores; "
         f"use another id, or stop game {other} and clean it up first",
-    )
-
-
-def _already_running(progress: Progress, record: RuntimeRecord, image_ref: str) -> Completion:
-    if record.current_image_ref == image_ref:
-        return progress.replayed(f"game {record.game_id} runs {image_ref} already")
-    raise OperationFailed(
-        ErrorCode.CONFLICT,
-        f"game {record.game_id} runs {record.current_image_ref}; stop it first, or patch it to {image_ref}",
     )

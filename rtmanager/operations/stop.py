@@ -16,7 +16,7 @@ from rtmanager.operations.tools import Tools, end_of_log
 from rtmanager.ports.runtime import ContainerNotFound
 
 
-def nothing_to_stop(progress: Progress) -> Completion | None:
+def nothing_to_stop(progress: Progress, _: Tools) -> Completion | None:
     """Return the completion for a game that does not run; None for any other. Raises `OperationFailed`."""
     record = progress.known
     if record.status is not Status.RUNNING or record.current_container_id is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rtmanager.domain.container import Limits
+from rtmanager.domain.image_policy import ImagePolicy
 from rtmanager.domain.operation import Operation
 from rtmanager.domain.text import bounded
 from rtmanager.ports.clock import Clock
@@ -24,6 +25,7 @@ class EngineSettings:
     network: str
     default_limits: Limits
     pull_policy: PullPolicy
+    #: Grace period of a stop: seconds between SIGTERM and SIGKILL.
     stop_grace_s: int
     mount_path: str
     state_env_name: str
@@ -31,6 +33,7 @@ class EngineSettings:
     log_options: Mapping[str, str] = field(default_factory=dict)
     #: The label that separates this database's containers from another's.
     deployment: str = ""
+    image_policy: ImagePolicy = field(default_factory=ImagePolicy)
 
 
 def end_of_log(runtime: ContainerRuntime, container_id: str) -> str:

@@ -185,8 +185,8 @@ class ContainerRuntime(Protocol):
         """
         ...
 
-    def stop(self, container_id: str, grace_seconds: int) -> bool:
-        """Signal the process to end and kill it after `grace_seconds`; a container without a process is no error.
+    def stop(self, container_id: str, stop_grace_s: int) -> bool:
+        """Send SIGTERM, and SIGKILL after `stop_grace_s` seconds; a container without a process is no error.
 
         Returns whether this call ended a live process; False also if the runtime does not report it. Raises
         `ContainerNotFound`.

@@ -15,7 +15,7 @@ from rtmanager.domain.messages import Message, Stream
 
 
 class InputStreams(Protocol):
-    """The two job streams, read as one consumer group. Every method may raise `Unavailable("redis", …)`."""
+    """The input streams, read as one consumer group. Every method may raise `Unavailable("redis", …)`."""
 
     def wait(self, timeout_s: float) -> bool:
         """Block until an entry arrives that the group was not given, or the timeout ends; return whether one has."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from rtmanager.adapters import redis_streams
 from rtmanager.adapters.docker.answers import CALLS, OTHER_TEMPORARY, RULES, Call, Meaning, Rule
+from rtmanager.adapters.docker.registry_answers import HIDDEN, KINDS, LONGEST_READ
 from rtmanager.adapters.postgres import answers as postgres
 from rtmanager.adapters.state_directories import FINAL
 from rtmanager.operations.runner import DEFECT_TRIES
@@ -18,8 +19,17 @@ from rtmanager.operations.runner import DEFECT_TRIES
 _HEAD = """\
 # Answers and outcomes
 
-What follows from each answer of a dependency. *Silence* says nothing about the question: jobs wait, a call gets `service_unavailable`, no operation ever ends by it. A *temporary* answer is retried like silence; when nothing else has come for `RTMANAGER_DEFERRAL_LIMIT`, whichever they were, the operation ends with the last one and the code of its call (a half-done restart or patch goes on, with an alarm). Every other answer is *final*: it ends the operation at once, with the dependency's own words in the message, at most 1,000 characters of them.
+What follows from each answer of a dependency. *Silence* says nothing about the question: jobs wait, a call gets `service_unavailable`, no operation ever ends by it. A *temporary* answer is retried like silence; when nothing else has come for `RTMANAGER_DEFERRAL_LIMIT`, whichever they were, the operation ends with the last one and the code of its call (a half-done restart or patch goes on, with an alarm). Every other answer is *final*: it ends the operation at once, with the dependency's own words in the message, at most 1,000 characters of them. A registry's words are no part of a message.
 
+"""
+
+_REGISTRIES = f"""
+### A registry's words
+
+Docker repeats a registry's text. A message has one of these instead, the first whose mark is in the text outside of quotes. Of the marks of networks and TLS, only those about the image's own registry count, not those about a server to which it redirects. Every other text becomes "{HIDDEN}". The log has the text, at most {LONGEST_READ:,} characters of it: `a registry's answer, or Docker's, ends a pull`.
+
+| marks | message |
+|---|---|
 """
 
 _POSTGRES = """\
@@ -78,6 +88,9 @@ def _parts() -> Iterator[str]:
     yield "\n### Final answers\n\n| call | answer | outcome |\n|---|---|---|\n"
     for name, call in CALLS.items():
         yield from _finals(name, call)
+    yield _REGISTRIES
+    for kind in KINDS:
+        yield f"| {', '.join(kind.marks)} | {kind.words} |\n"
     yield "\n" + _POSTGRES
     for beginning, why in postgres.SILENCE.items():
         yield f"| {beginning}… | {why} |\n" if len(beginning) < 5 else f"| {beginning} | {why} |\n"

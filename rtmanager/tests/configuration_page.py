@@ -14,6 +14,8 @@ _HEAD = """\
 
 The environment is the only configuration. A variable that is set to nothing counts as not set, but for `RTMANAGER_DOCKER_LOG_OPTS`. All faults are reported together, each with its name, its value (a secret is never shown) and what is expected; the process then exits 2. A name that begins with `RTMANAGER_` and is not in this table is reported in the log.
 
+The value of a secret may be in a file, without the line end at its end: `<variable>_FILE` names it, and the variable itself is not set then. The file is read once, at the start.
+
 Durations take `ms`, `s`, `m` or `h` (`500ms`, `1.5h`).
 
 | variable | default | meaning |

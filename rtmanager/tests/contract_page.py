@@ -57,10 +57,10 @@ _HTTP = HttpLimits()
 #: The meaning of each code for a client.
 _MEANINGS: Mapping[ErrorCode, str] = {
     ErrorCode.INVALID_REQUEST: "The request is wrong; nothing was done. HTTP itself refuses with other statuses, too.",
-    ErrorCode.START_CONFIG_INVALID: "Malformed `image_ref` or `game_id`; the network is missing, or several have its "
-    "name; the state root or the game's directory is unusable, or its file system failed for "
-    "`RTMANAGER_DEFERRAL_LIMIT`. A root is unusable without room (`RTMANAGER_GAME_STATE_MIN_FREE`, 16 inodes), or if "
-    "no checked game on record has its directory there.",
+    ErrorCode.START_CONFIG_INVALID: "Malformed `image_ref` or `game_id`; an image that operators refuse; the network "
+    "is missing, or several have its name; the state root or the game's directory is unusable, or its file system "
+    "failed for `RTMANAGER_DEFERRAL_LIMIT`. A root is unusable without room (`RTMANAGER_GAME_STATE_MIN_FREE`, 16 "
+    "inodes), or if no checked game on record has its directory there.",
     ErrorCode.IMAGE_REF_NOT_SEMVER: "A patch: one of the two tags is no semantic version.",
     ErrorCode.NOT_FOUND: "The game has no record (its log: neither record nor log), or the path does not exist.",
     ErrorCode.CONFLICT: "Another operation of the game is live, the state of the game forbids this one, or a game "

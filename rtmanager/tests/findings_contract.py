@@ -17,7 +17,7 @@ from rtmanager.domain.health import EventType, HealthEvent, HealthSource, Health
 from rtmanager.domain.messages import Stream, health_message
 from rtmanager.domain.operation import OpKind, OpSource, Outcome, Request
 from rtmanager.domain.outage import LastExit, RequestedBy
-from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.ports.store import Histories, RecordConflict, StoreRejected
 from rtmanager.ports.watching import Findings, Leases, WriteResult
 from rtmanager.tests.making import NETWORK, NOW, ended, job, log_entry, record, request
@@ -62,12 +62,12 @@ def raising(raised: Alarm | None = None, seen: RuntimeRecord = RUNNING) -> Findi
     """A finding that raises an alarm and changes no record."""
     raised = raised or alarm()
     published = event(EventType.INSPECT_UNHEALTHY, container_id=raised.container_id, details=raised.details)
-    return Finding("g1", seen, "in trouble", health=(published,), raises=raised)
+    return Finding("g1", "in trouble", seen=seen, health=(published,), raises=raised)
 
 
 def calming(kind: AlarmKind = AlarmKind.INSPECT, seen: RuntimeRecord = RUNNING, **changes: Any) -> Finding:
     """A finding that calms an alarm about the container of game g1."""
-    return Finding("g1", seen, "well again", calms=kind, **changes)
+    return Finding("g1", "well again", seen=seen, calms=kind, **changes)
 
 
 def crashed(game_id: str = "g1", restart_at: datetime | None = None, **changes: Any) -> Finding:
@@ -80,7 +80,7 @@ def crashed(game_id: str = "g1", restart_at: datetime | None = None, **changes: 
         "last_exit": LastExit(f"c-{game_id}", 139, False, NOW, "no more turns\n"),
         "restart_at": restart_at,
     }
-    return Finding(game_id, seen, "crashed", **{**values, **changes})
+    return Finding(game_id, "crashed", seen=seen, **{**values, **changes})
 
 
 class WatchedStoreContract(StoreContract):
@@ -184,7 +184,7 @@ class FindingsContract(WatchedStoreContract):
 
     def test_a_first_record_is_written_when_there_is_none_and_only_then(self) -> None:
         adopted = record("g2")
-        finding = Finding("g2", None, "adopted", new=adopted)
+        finding = Finding("g2", "adopted", new=adopted)
         self.write(finding)
         self.assertEqual(self.store.records().get("g2"), adopted)
         self.write(replace(finding, new=record("g2", current_container_id="c-other")), WriteResult.CHANGED)
@@ -201,7 +201,7 @@ class FindingsContract(WatchedStoreContract):
 
     def test_an_event_that_is_not_published_changes_the_snapshot_and_sends_nothing(self) -> None:
         quiet = event(EventType.CONTAINER_STARTED, published=False, details={"image_ref": "i"})
-        self.write(Finding("g1", RUNNING, "adopted", health=(quiet,)))
+        self.write(Finding("g1", "adopted", seen=RUNNING, health=(quiet,)))
         found = self.store.snapshot("g1")
         self.assertEqual(found, (CONTAINER, HealthStatus.HEALTHY, HealthSource.INSPECT, {"image_ref": "i"}))
         self.assertEqual(self.due(), [])
@@ -350,7 +350,7 @@ class AlarmsContract(WatchedStoreContract):
         for other in others:
             with self.subTest(status=other.status, container=other.container_id):
                 self.write(raising())
-                self.write(Finding("g1", RUNNING, "published meanwhile", health=(other,)))
+                self.write(Finding("g1", "published meanwhile", seen=RUNNING, health=(other,)))
                 self.assertEqual(self.restored(), (other.container_id, other.status, other.source, other.details))
 
 
@@ -390,7 +390,7 @@ class WatchedRecordsContract(WatchedStoreContract):
         self.assertEqual(found, {"match-1": "Match-1", "MATCH-1": "Match-1", "MATCH-3": "match-3"})
 
     def adoption(self, game_id: str) -> Finding:
-        return Finding(game_id, None, "it runs", new=record(game_id))
+        return Finding(game_id, "it runs", new=record(game_id))
 
     def test_a_game_whose_name_another_one_has_is_not_adopted(self) -> None:
         self.store.put_record(record("Match-1", Status.STOPPED))
@@ -412,8 +412,8 @@ class WatchedRecordsContract(WatchedStoreContract):
             self.store.put_record(record(game_id))
         for game_id in ("match-1", "Match-1"):
             seen = record(game_id)
-            self.write(Finding(game_id, seen, "it ended", new=seen.stopped(NOW)))
-            self.write(Finding(game_id, seen.stopped(NOW), "it runs again", new=seen))
+            self.write(Finding(game_id, "it ended", seen=seen, new=seen.stopped(NOW)))
+            self.write(Finding(game_id, "it runs again", seen=seen.stopped(NOW), new=seen))
 
 
 class RestartsContract(WatchedStoreContract):
@@ -480,7 +480,7 @@ class RestartsContract(WatchedStoreContract):
     def test_a_failed_start_after_an_outage_is_planned_again_after_a_growing_pause(self) -> None:
         self.outage()
         for pause_s in (5, 10, 20):
-            self.fail_start(rests_on=RUNNING.stopped(LATER))
+            self.fail_start(seen=RUNNING.stopped(LATER))
             self.store.pass_time(pause_s - 2)
             self.assertEqual(list(self.queue_start()), [])
             self.store.pass_time(2)
@@ -490,7 +490,7 @@ class RestartsContract(WatchedStoreContract):
     def test_a_failed_start_that_left_no_container_is_tried_again(self) -> None:
         self.outage()
         stopped = RUNNING.stopped(LATER)
-        self.fail_start(change=RecordChange(stopped, replace(stopped, current_container_id=None)))
+        self.fail_start(seen=stopped, new=replace(stopped, current_container_id=None))
         self.store.pass_time(6)
         (again,) = self.queue_start()
         self.assertEqual(again.source_ref, f"outage:{CONTAINER}:2")
@@ -600,7 +600,7 @@ class RestartsContract(WatchedStoreContract):
         """An operation that is submitted before the restart is due fails after that."""
         self.queue.submit(request("g1", kind))
         self.assertEqual(list(self.findings.queue_restart(LATER)), [])
-        self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, rests_on=RUNNING.stopped(LATER), **changes))
+        self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, seen=RUNNING.stopped(LATER), **changes))
 
     def test_a_restart_or_patch_that_was_refused_leaves_it(self) -> None:
         for kind in (OpKind.RESTART, OpKind.PATCH):
@@ -613,12 +613,12 @@ class RestartsContract(WatchedStoreContract):
 
     def test_a_restart_or_patch_that_failed_and_did_something_overtakes_it(self) -> None:
         stopped = RUNNING.stopped(LATER)
-        removed = RecordChange(stopped, replace(stopped, current_container_id=None))
+        removed = replace(stopped, current_container_id=None)
         for kind in (OpKind.RESTART, OpKind.PATCH):
             self.store.put_record(RUNNING)
             self.crash()
             self.queue.submit(request("g1", kind))
-            self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, change=removed))
+            self.queue.finish(self.claim_one(), ended(Outcome.FAILURE, seen=stopped, new=removed))
             self.assert_dropped()
 
     def test_a_refused_start_stop_or_cleanup_overtakes_it(self) -> None:
@@ -660,7 +660,7 @@ class RestartsContract(WatchedStoreContract):
     def test_a_container_that_was_started_again_and_then_ended_on_purpose_stays_ended(self) -> None:
         self.crash()
         stopped = RUNNING.stopped(LATER)
-        self.write(Finding("g1", stopped, "adopted", new=replace(RUNNING, last_op_at=LATER)))
+        self.write(Finding("g1", "adopted", seen=stopped, new=replace(RUNNING, last_op_at=LATER)))
         self.assertIsNone(self.health().restart_due_at)
         self.write(crashed(restart_at=None))
         self.assert_dropped()
@@ -668,7 +668,7 @@ class RestartsContract(WatchedStoreContract):
     def test_a_finding_that_changes_no_record_leaves_it_as_it_is(self) -> None:
         self.crash()
         stopped = RUNNING.stopped(LATER)
-        self.write(Finding("g1", stopped, "published", health=(event(EventType.CONTAINER_OOM),)))
+        self.write(Finding("g1", "published", seen=stopped, health=(event(EventType.CONTAINER_OOM),)))
         self.assertEqual(self.health().restart_due_at, LATER)
 
     def test_a_later_crash_takes_the_place_of_an_earlier_one(self) -> None:
@@ -783,7 +783,7 @@ class HistoriesContract(WatchedStoreContract):
         self.store.put_record(RUNNING)
         details = {"exit_code": 137, "deep": {"of": [1, None, "é€"]}}
         published = event(EventType.CONTAINER_OOM, HealthSource.DOCKER_EVENT, occurred_at=LATER, details=details)
-        self.write(Finding("g1", RUNNING, "published", health=(published,)))
+        self.write(Finding("g1", "published", seen=RUNNING, health=(published,)))
         snapshot = Snapshot(CONTAINER, HealthStatus.OOM, HealthSource.DOCKER_EVENT, details, LATER)
         self.assertEqual(self.health(), HealthReport(snapshot))
         self.assertEqual(self.health("g2"), HealthReport())
@@ -819,7 +819,7 @@ class HistoriesContract(WatchedStoreContract):
         operation = self.claim_one()
         with self.assertRaises(StoreRejected):
             self.queue.finish(operation, ended(last_exit=poison))
-        late = ended(last_exit=replace(poison, log=""), rests_on=record("g1", current_container_id="another"))
+        late = ended(last_exit=replace(poison, log=""), seen=record("g1", current_container_id="another"))
         with self.assertRaises(RecordConflict):
             self.queue.finish(operation, late)
         self.assertEqual(self.health().last_exit, first.last_exit)

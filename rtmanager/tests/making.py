@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.game import container_name, engine_endpoint
 from rtmanager.domain.jobs import Entry, EntryId, Job, read_job
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import Completion, LogEntry, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import KINDS, Completion, LogEntry, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.operations.tools import EngineSettings
 from rtmanager.ports.runtime import PullPolicy
@@ -66,7 +66,7 @@ def record(game_id: str = "g1", status: Status = Status.RUNNING, **changes: Any)
 def request(game_id: str = "g1", kind: OpKind = OpKind.START, **changes: Any) -> Request:
     """A request over REST, unless `source` names another source."""
     values: dict[str, Any] = {"source": OpSource.GM_REST, "source_ref": "req-1"}
-    if kind in (OpKind.START, OpKind.PATCH):
+    if KINDS[kind].takes == "image_ref":
         values["image_ref"] = IMAGE
     return Request(game_id, kind, **{**values, **changes})
 
@@ -81,10 +81,17 @@ def stop_fields(game_id: str = "g1", **changes: str) -> dict[str, str]:
     return {"game_id": game_id, "reason": "finished", "requested_at_ms": "1767225600000", **changes}
 
 
+#: The fields of a valid job, by stream and game.
+JOB_FIELDS: Mapping[Stream, Callable[[str], dict[str, str]]] = {
+    Stream.START_JOBS: start_fields,
+    Stream.STOP_JOBS: stop_fields,
+}
+
+
 def entry(stream: Stream, milliseconds: int, fields: Mapping[str, str] | None = None, sequence: int = 0) -> Entry:
     """An entry of an input stream; without `fields` a valid job for game g1."""
     if fields is None:
-        fields = start_fields() if stream is Stream.START_JOBS else stop_fields()
+        fields = JOB_FIELDS[stream]("g1")
     return Entry(stream, EntryId(milliseconds, sequence), fields)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import unittest
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
 from rtmanager.domain.container import ContainerView
 from rtmanager.domain.errors import Unavailable
+from rtmanager.domain.image_policy import ImagePolicy
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.domain.operation import Completion, Operation, OpKind, OpSource, Request
 from rtmanager.domain.record import RuntimeRecord, Status
@@ -88,6 +90,7 @@ class World:
         self.lobby_queries: list[str] = []
         self.lost_directories = 0
         self.captured = LogCapture()
+        self.settings = SETTINGS
         self.operator = self.make_operator(self.runtime.port)
 
     def make_operator(self, runtime: ContainerRuntime) -> OperationRunner:
@@ -95,7 +98,7 @@ class World:
         tools = Tools(
             runtime=runtime,
             state_directories=self.directories,
-            settings=SETTINGS,
+            settings=self.settings,
             clock=self.clock,
             owns=lambda operation: bool(self.queue.heartbeat([operation])),
             claim_name=self.queue.claim_name,
@@ -109,6 +112,11 @@ class World:
             ),
         )
         return OperationRunner(self.store.records, tools)
+
+    def allow(self, policy: ImagePolicy) -> None:
+        """Let further operations follow this policy, as another manager does."""
+        self.settings = replace(self.settings, image_policy=policy)
+        self.operator = self.make_operator(self.runtime.port)
 
     def _count_lost_directory(self) -> None:
         self.lost_directories += 1

@@ -342,7 +342,7 @@ class RuntimeContract(TestCase):
             view = self.runtime.inspect(container_id)
             self.assertEqual((view.state, view.exit_code, view.alive), (ContainerState.EXITED, 143, False))
 
-    def test_stop_kills_what_does_not_end_within_its_grace(self) -> None:
+    def test_stop_kills_what_does_not_end_within_its_grace_period(self) -> None:
         container_id = self.runtime.launch(self.spec("ignores-signals"))
         self.assertTrue(self.runtime.stop(container_id, SHORT_S))
         self.assertEqual(self.runtime.inspect(container_id).exit_code, 137)

@@ -21,7 +21,7 @@ from rtmanager.domain.health import EventType, HealthEvent, HealthSource, Health
 from rtmanager.domain.jobs import EntryId
 from rtmanager.domain.messages import INTENT_OF, Message, Stream, intent, limited_type
 from rtmanager.domain.operation import LogEntry, Operation, OpKind, Outcome
-from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.fakes.answers import record_json
 from rtmanager.ports.store import (
     ClaimLost,
@@ -163,16 +163,16 @@ class DaemonsContract(StoreContract):
 class RecordsContract(StoreContract):
     """Records: read, page, compare and swap."""
 
-    def finish_with(self, change: RecordChange) -> None:
-        self.queue.submit(request(change.new.game_id))
-        self.queue.finish(self.claim_one(), ended(change=change))
+    def finish_with(self, seen: RuntimeRecord | None, new: RuntimeRecord) -> None:
+        self.queue.submit(request(new.game_id))
+        self.queue.finish(self.claim_one(), ended(seen=seen, new=new))
 
     def test_a_game_nobody_started_has_no_record(self) -> None:
         self.assertIsNone(self.store.records().get("g1"))
 
     def test_a_record_comes_back_as_it_was_written(self) -> None:
         new = record("g1", stopped_at=None)
-        self.finish_with(RecordChange(None, new))
+        self.finish_with(None, new)
         self.assertEqual(self.store.records().get("g1"), new)
 
     def test_a_change_replaces_everything_but_the_time_of_creation(self) -> None:
@@ -188,7 +188,7 @@ class RecordsContract(StoreContract):
             last_op_at=later,
             created_at=later,
         )
-        self.finish_with(RecordChange(old, new))
+        self.finish_with(old, new)
         self.assertEqual(self.store.records().get("g1"), replace(new, created_at=old.created_at))
 
     def test_a_change_decided_on_another_container_is_refused_and_nothing_is_written(self) -> None:
@@ -196,7 +196,7 @@ class RecordsContract(StoreContract):
         self.queue.submit(request("g1", OpKind.STOP))
         operation = self.claim_one()
         seen = record("g1", current_container_id="c-then")
-        completion = ended(change=RecordChange(seen, seen.stopped(NOW)), log=(log_entry(),))
+        completion = ended(seen=seen, new=seen.stopped(NOW), log=(log_entry(),))
         with self.assertRaises(RecordConflict):
             self.queue.finish(operation, completion)
         self.assertEqual(self.store.records().get("g1"), record("g1", current_container_id="c-now"))
@@ -208,17 +208,17 @@ class RecordsContract(StoreContract):
         self.store.put_record(record("g1", Status.STOPPED))
         seen = record("g1", Status.RUNNING)
         with self.assertRaises(RecordConflict):
-            self.finish_with(RecordChange(seen, seen.stopped(NOW)))
+            self.finish_with(seen, seen.stopped(NOW))
 
     def test_a_first_record_is_refused_when_another_writer_was_first(self) -> None:
         self.store.put_record(record("g1", current_container_id="c-other"))
         with self.assertRaises(RecordConflict):
-            self.finish_with(RecordChange(None, record("g1")))
+            self.finish_with(None, record("g1"))
 
     def test_a_record_without_a_container_can_be_compared_too(self) -> None:
         seen = record("g1", Status.REMOVED)
         self.store.put_record(seen)
-        self.finish_with(RecordChange(seen, record("g1")))
+        self.finish_with(seen, record("g1"))
         self.assertEqual(self.store.records().get("g1"), record("g1"))
 
     def test_of_some_games_those_have_records_that_were_started(self) -> None:
@@ -370,7 +370,7 @@ class QueueContract(StoreContract):
         assert seen is not None
         self.other.submit(request(game_id, OpKind.STOP))
         stopping = self.claim_one(self.other)
-        self.other.finish(stopping, ended(change=RecordChange(seen, replace(seen, status=status))))
+        self.other.finish(stopping, ended(seen=seen, new=replace(seen, status=status)))
 
     def test_a_game_that_has_a_record_of_its_own_has_no_namesake_in_itself(self) -> None:
         self.store.put_record(record("match-1", Status.REMOVED))
@@ -606,7 +606,7 @@ class OwnershipContract(StoreContract):
     def test_of_several_ends_one_that_was_decided_on_another_record_is_not_written(self) -> None:
         mine, changed = self.claimed("g1"), self.claimed("g2")
         self.store.put_record(record("g2", current_container_id="c-now"))
-        late = ended(change=RecordChange(None, record("g2")), log=(log_entry("g2"),))
+        late = ended(new=record("g2"), log=(log_entry("g2"),))
         self.assertEqual(self.queue.finish_together([(changed, late), (mine, ended())]), {mine.operation_id})
         self.assertEqual(list(self.store.log_rows()), [])
         self.assertIsNone(self.queue.verdict(changed.operation_id))
@@ -616,12 +616,12 @@ class OwnershipContract(StoreContract):
             with self.subTest(now.status):
                 self.store.put_record(now)
                 operation = self.claimed("g1")
-                late = ended(rests_on=record("g1", current_container_id="c-then"), log=(log_entry(),))
+                late = ended(seen=record("g1", current_container_id="c-then"), log=(log_entry(),))
                 with self.assertRaises(RecordConflict):
                     self.queue.finish(operation, late)
                 self.assertEqual(self.queue.finish_together([(operation, late)]), set())
                 self.assertEqual(list(self.store.log_rows()), [])
-                self.queue.finish(operation, ended(rests_on=now))  # still ours
+                self.queue.finish(operation, ended(seen=now))  # still ours
                 self.assertEqual(self.store.records().get("g1"), now)
 
     def test_of_several_ends_none_is_written_when_one_is_refused(self) -> None:
@@ -683,7 +683,7 @@ class OwnershipContract(StoreContract):
         operation = self.claimed()
         now_held = self.lose(operation)
         with self.assertRaises(ClaimLost):
-            self.queue.finish(operation, ended(change=RecordChange(None, record("g1")), log=(log_entry(),)))
+            self.queue.finish(operation, ended(new=record("g1"), log=(log_entry(),)))
         self.assertIsNone(self.store.records().get("g1"))
         self.assertEqual(list(self.store.log_rows()), [])
         self.other.finish(now_held, ended())
@@ -805,7 +805,7 @@ class EndingContract(StoreContract):
     def test_what_the_store_can_never_take_is_refused_and_leaves_no_trace(self) -> None:
         operation = self.operation()
         poison = ended(
-            change=RecordChange(None, record("g1")),
+            new=record("g1"),
             log=(log_entry(), log_entry(error_message="nul \0 here")),
             messages=(Message(Stream.JOB_RESULTS, {"a": "b"}),),
         )

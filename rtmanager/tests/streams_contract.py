@@ -16,12 +16,14 @@ from rtmanager.domain.jobs import (
     CUT_VALUE_BYTES,
     ENTRY_BYTES,
     ENTRY_FIELDS,
+    INPUT_STREAMS,
+    Batch,
     Entry,
     EntryId,
 )
 from rtmanager.domain.messages import Message, Stream
 from rtmanager.ports.streams import DueMessage, InputStreams, OutputStreams, StaleFencingToken
-from rtmanager.tests.making import start_fields, stop_fields
+from rtmanager.tests.making import JOB_FIELDS, start_fields
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
 #: Real seconds within which an immediate event must have happened.
@@ -106,18 +108,26 @@ class ReadingContract(StreamsContract):
         super().setUp()
         self.reader = self.streams.reader()
 
+    def batches(self, limit: int = 100) -> Mapping[Stream, Batch]:
+        return dict(zip(INPUT_STREAMS, self.reader.read(limit), strict=True))
+
     def read(self, limit: int = 100, reader: Reader | None = None) -> list[Entry]:
         return [entry for batch in (reader or self.reader).read(limit) for entry in batch.entries]
 
     def add(self, *games: str, stream: Stream = START) -> list[EntryId]:
-        make = start_fields if stream is START else stop_fields
-        return [self.streams.add_entry(stream, make(game_id)) for game_id in games]
+        return [self.streams.add_entry(stream, JOB_FIELDS[stream](game_id)) for game_id in games]
 
     def games(self, entries: Sequence[Entry]) -> list[str]:
         return [entry.fields["game_id"] for entry in entries]
 
-    def test_empty_streams_give_two_drained_batches_without_entries(self) -> None:
-        self.assertEqual([(list(b.entries), b.drained) for b in self.reader.read(10)], [([], True), ([], True)])
+    def test_each_empty_stream_gives_a_drained_batch_without_entries(self) -> None:
+        found = {stream: (list(batch.entries), batch.drained) for stream, batch in self.batches().items()}
+        self.assertEqual(found, dict.fromkeys(INPUT_STREAMS, ([], True)))
+
+    def test_every_input_stream_is_read(self) -> None:
+        for stream in INPUT_STREAMS:
+            self.add(f"g-{stream}", stream=stream)
+        self.assertEqual({e.stream: e.fields["game_id"] for e in self.read()}, {s: f"g-{s}" for s in INPUT_STREAMS})
 
     def test_entries_from_before_the_first_read_are_given_too(self) -> None:
         ids = self.add("g1", "g2")
@@ -243,8 +253,8 @@ class ReadingContract(StreamsContract):
         ids = [self.streams.add_pairs(START, [(b"x", b"y" * 60_000)]) for _ in range(30)]
         seen: list[EntryId] = []
         while len(seen) < len(ids):
-            start, stop = self.reader.read(100)
-            self.assertEqual((list(stop.entries), stop.drained), ([], True))
+            start, *others = self.batches().values()
+            self.assertEqual({(tuple(other.entries), other.drained) for other in others}, {((), True)})
             self.assertLess(sum(entry.size for entry in start.entries), 400_000)
             self.assertEqual(start.drained, len(seen) + len(start.entries) == len(ids) and start.drained)
             seen += [entry.entry_id for entry in start.entries]
@@ -262,7 +272,8 @@ class ReadingContract(StreamsContract):
         for _ in range(20):
             self.streams.add_pairs(START, [(b"x", b"y" * 60_000)])
         self.add("g1", stream=STOP)
-        start, stop = self.reader.read(100)
+        batches = self.batches()
+        start, stop = batches[START], batches[STOP]
         self.assertEqual((bool(start.entries), start.drained), (True, False))
         self.assertEqual(self.games(stop.entries), ["g1"])
 
@@ -281,7 +292,8 @@ class ReadingContract(StreamsContract):
         self.streams.refuse(START)
         self.add("g1", stream=STOP)
         for _ in range(2):
-            start, stop = self.reader.read(100)
+            batches = self.batches()
+            start, stop = batches[START], batches[STOP]
             self.assertEqual((list(start.entries), start.drained, bool(start.refused)), ([], True, True))
             self.assertEqual((self.games(stop.entries), stop.refused), (["g1"], ""))
         self.streams.mend(START)

@@ -153,7 +153,7 @@ class AccessTest(unittest.TestCase):
 
 
 class Images:
-    """A Docker host whose image `wide` has a label with more cores than the host; images may be removed before use."""
+    """A Docker host whose image `wide` has a label with more cores than it has."""
 
     def __init__(self, references: list[str], gone: set[str]) -> None:
         self.references, self.gone = references, gone

@@ -6,7 +6,8 @@ import os
 import socket
 import tempfile
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,6 +17,7 @@ from rtmanager.config.parsers import Address, InvalidSetting, RedisAddress
 from rtmanager.config.settings import Config, ConfigError, unknown_names
 from rtmanager.config.variables import VARIABLES
 from rtmanager.domain.container import Limits
+from rtmanager.domain.image_policy import ImagePattern
 from rtmanager.domain.messages import Stream
 from rtmanager.ports.runtime import PullPolicy
 
@@ -154,8 +156,32 @@ class DefaultsTest(ConfigTestCase):
                 options = {} if given is None else {"DOCKER_LOG_OPTS": given}
                 self.assertEqual(config(DOCKER_LOG_DRIVER=driver, **options).docker_log_options, expected)
 
+    def test_images_may_be_limited(self) -> None:
+        found = config(IMAGE_ALLOW="registry.example/games/**, galaxy/game:1.*", IMAGE_REQUIRE_DIGEST="on")
+        self.assertEqual(
+            found.image_allow,
+            (
+                ImagePattern("registry.example", ("games", "**"), None),
+                ImagePattern("docker.io", ("galaxy", "game"), "1.*"),
+            ),
+        )
+        self.assertTrue(found.image_require_digest)
+
 
 class FaultsTest(ConfigTestCase):
+    def test_a_pattern_of_images_that_is_malformed_is_a_fault_with_the_remedy(self) -> None:
+        for value, part, remedy in (
+            ("galaxy/* registry.example", "'registry.example'", "write registry.example/**"),
+            ("*.example/x", "'*.example'", "host or host:port, without wildcards"),
+            ("games*/x", "'games*'", "or ** as the last one"),
+            (",", "there is none", "would allow everything"),
+        ):
+            [fault] = self.faults({**REQUIRED, "RTMANAGER_IMAGE_ALLOW": value})
+            with self.subTest(value):
+                self.assertIn(f"RTMANAGER_IMAGE_ALLOW: {value!r} is not a list of patterns", fault)
+                self.assertIn(part, fault)
+                self.assertIn(remedy, fault)
+
     def test_all_faults_are_reported_together_each_with_name_value_and_what_is_expected(self) -> None:
         faults = self.faults(
             {
@@ -265,6 +291,68 @@ class FaultsTest(ConfigTestCase):
     def test_a_name_that_only_resembles_ours_is_found(self) -> None:
         names = unknown_names({**REQUIRED, "RTMANAGER_LOGLEVEL": "debug", "PATH": "/bin", "OTEL_X": "1"})
         self.assertEqual(names, ["RTMANAGER_LOGLEVEL"])
+
+
+class SecretFilesTest(ConfigTestCase):
+    """`<variable>_FILE` names a file with the value of a secret."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "secret"
+
+    def environments(self, path: str) -> Iterator[tuple[str, dict[str, str]]]:
+        """For each secret, its name and an environment in which only a file has it."""
+        for variable in (each for each in VARIABLES if each.secret):
+            given = {name: value for name, value in REQUIRED.items() if name != variable.name}
+            yield variable.name, given | {f"{variable.name}_FILE": path}
+
+    def test_each_secret_may_be_in_a_file(self) -> None:
+        secrets = [each for each in VARIABLES if each.secret]
+        self.assertGreaterEqual(len(secrets), 2)
+        for end in ("", "\n", "\r\n"):
+            self.path.write_bytes((REQUIRED["RTMANAGER_POSTGRES_PRIMARY_DSN"] + end).encode())
+            for name, environment in self.environments(str(self.path)):
+                attribute = next(each.attribute for each in secrets if each.name == name)
+                found = getattr(Config.from_environment(environment), attribute)
+                self.assertEqual(found, REQUIRED["RTMANAGER_POSTGRES_PRIMARY_DSN"])
+                self.assertEqual(unknown_names(environment), [])
+
+    def test_a_variable_that_is_no_secret_has_no_file(self) -> None:
+        self.assertEqual(unknown_names({"RTMANAGER_LOG_LEVEL_FILE": "/x"}), ["RTMANAGER_LOG_LEVEL_FILE"])
+
+    def test_a_file_that_cannot_be_used_is_named_without_its_content(self) -> None:
+        pipe, folder = self.path.with_name("pipe"), self.path.parent
+        os.mkfifo(pipe)
+        for content, path, expected in (
+            (b"", self.path, "(it is empty)"),
+            (b" \n", self.path, "(it is empty)"),
+            (b"S3cret\0", self.path, "is not text in UTF-8 without a NUL"),
+            (b"S3cret\xff", self.path, "is not text in UTF-8 without a NUL"),
+            (b"S3cret" * 20_000, self.path, "at most 65536 bytes"),
+            (b"S3cret", pipe, "is not a regular file"),
+            (b"S3cret", folder, "is not a regular file"),
+            (b"S3cret", folder / "none", "No such file or directory"),
+            (b"S3cret", folder / "secret" / "below", "Not a directory"),
+            (b"S3cret", f"{folder}/\0", "null byte"),
+        ):
+            self.path.write_bytes(content)
+            for name, environment in self.environments(str(path)):
+                with self.subTest(name, expected=expected):
+                    (fault,) = self.faults(environment)
+                    self.assertTrue(fault.startswith(name) and expected in fault and fault.isprintable(), fault)
+                    self.assertNotIn("S3cret", fault)
+
+    def test_a_secret_that_is_given_in_place_of_its_file_is_not_shown(self) -> None:
+        for given in ("S3cret", "postgres://u:S3cret@h/db", "./S3cret"):
+            for name, environment in self.environments(given):
+                (fault,) = self.faults(environment)
+                self.assertIn(f"{name}_FILE: its value (not shown", fault)
+                self.assertNotIn("S3cret", fault)
+
+    def test_a_secret_that_is_given_twice_is_a_fault(self) -> None:
+        for name, environment in self.environments(str(self.path)):
+            (fault,) = self.faults(environment | {name: REQUIRED["RTMANAGER_POSTGRES_PRIMARY_DSN"]})
+            self.assertEqual(fault, f"{name} and {name}_FILE are both set: remove one of them")
+            self.assertIn("/secret", " ".join(self.faults(environment | {name: ""})))
 
 
 class SecretsTest(ConfigTestCase):

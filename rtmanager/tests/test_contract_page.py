@@ -7,7 +7,7 @@ from pathlib import Path
 from rtmanager.config.variables import STREAMS
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.health import EventType
-from rtmanager.domain.jobs import INPUTS
+from rtmanager.domain.jobs import INPUT_STREAMS
 from rtmanager.domain.messages import Stream
 from rtmanager.domain.operation import OpKind
 from rtmanager.http.messages import STATUS_OF
@@ -80,6 +80,6 @@ class ContractPage(unittest.TestCase):
         kinds = document["components"]["schemas"]["LoggedOperation"]["properties"]["op_kind"]["enum"]
         self.assertEqual(set(kinds), {str(kind) for kind in OpKind})
         streams = _section("## Streams in")
-        for stream in INPUTS:
+        for stream in INPUT_STREAMS:
             self.assertIn(f"XADD {STREAMS[stream][0]} ", streams)
         self.assertEqual(set(STREAMS), set(Stream))

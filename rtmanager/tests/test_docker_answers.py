@@ -16,7 +16,8 @@ from requests import Response
 
 from rtmanager.adapters.docker import Deadlines, DockerRuntime, runtime, skim
 from rtmanager.adapters.docker.answers import CALLS, RULES, Meaning, kind_of, meaning, words
-from rtmanager.adapters.docker.errors import launch_refused, pull_refused
+from rtmanager.adapters.docker.errors import launch_refused
+from rtmanager.adapters.docker.registry_answers import pull_refused
 from rtmanager.domain.errors import ErrorCode, RuntimeManagerError, TemporaryAnswer, Unavailable
 from rtmanager.domain.text import LONGEST
 from rtmanager.fakes import FakeRuntime, Meant
@@ -389,7 +390,7 @@ class EveryAnswer(DaemonTestCase):
             with self.subTest(call), self.assertRaises(RuntimeManagerError) as caught:
                 self.runtime.list_games() if "json" in call else self.runtime.ensure_image(IMAGE, PullPolicy.ALWAYS)
             self.assertLess(len(str(caught.exception)), 2 * LONGEST)
-            self.assertIn("no no", str(caught.exception))
+            self.assertIn("manager's log" if "create" in call else "no no", str(caught.exception))
 
     def test_a_stop_that_is_refused_to_what_has_ended_is_one(self) -> None:
         for reply in (

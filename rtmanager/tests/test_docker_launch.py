@@ -241,12 +241,12 @@ class RemoveTest(DockerAnswersTest):
 
 
 class StopTest(DockerAnswersTest):
-    def test_a_stop_may_take_its_grace_and_a_margin(self) -> None:
+    def test_a_stop_may_take_its_grace_period_and_a_margin(self) -> None:
         self.daemon.answers["POST /containers/c1/stop"] = Exchange.hang
         self.runtime = self.with_deadlines_of(1)
         began = time.monotonic()
         with self.assertRaisesRegex(Unavailable, r"nothing within 2 s"):
-            self.runtime.stop("c1", grace_seconds=1)
+            self.runtime.stop("c1", stop_grace_s=1)
         self.assertGreater(time.monotonic() - began, 1.9)
         self.assertEqual(self.daemon.queries[-1], {"t": "1"})
 

@@ -21,7 +21,7 @@ from rtmanager.domain.jobs import (
     ready_entries,
 )
 from rtmanager.domain.messages import Message, Stream
-from rtmanager.domain.operation import OpKind, OpSource, Request, StopReason
+from rtmanager.domain.operation import KINDS, OpKind, OpSource, Request, StopReason
 from rtmanager.tests.making import IMAGE, entry, start_fields, stop_fields
 
 START, STOP = Stream.START_JOBS, Stream.STOP_JOBS
@@ -84,6 +84,10 @@ class JobStreamsTest(unittest.TestCase):
         self.assertEqual(set(JOB_STREAMS), {each for each in Stream if each.endswith("_jobs")})
         kinds = [each.kind for each in JOB_STREAMS.values()]
         self.assertEqual(len(kinds), len(set(kinds)), "two streams of one kind")
+
+    def test_a_stream_has_the_field_that_its_kind_takes(self) -> None:
+        for stream, job_stream in JOB_STREAMS.items():
+            self.assertEqual(set(job_stream.checks), {KINDS[job_stream.kind].takes} - {""}, stream)
 
     def test_what_a_stream_requests_beside_the_game_is_kept_by_the_request(self) -> None:
         for stream, job_stream in JOB_STREAMS.items():

@@ -6,7 +6,7 @@ import unittest
 from datetime import timedelta
 from itertools import product
 
-from rtmanager.domain.record import RecordChange, Status
+from rtmanager.domain.record import Status, check_transition
 from rtmanager.tests.making import NOW, record
 
 LATER = NOW + timedelta(hours=1)
@@ -30,10 +30,10 @@ class RecordTest(unittest.TestCase):
             with self.subTest(old=old, new=new):
                 seen = record(status=old) if old else None
                 if (old, new) in ALLOWED:
-                    RecordChange(seen, record(status=new))
+                    check_transition(seen, record(status=new))
                 else:
                     with self.assertRaises(AssertionError) as caught:
-                        RecordChange(seen, record(status=new))
+                        check_transition(seen, record(status=new))
                     self.assertIn("g1", str(caught.exception))
 
     def test_a_stopped_game_keeps_its_container_and_the_time_of_its_end(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from rtmanager.domain.findings import RestartCause
 from rtmanager.domain.operation import QUEUED, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.outage import LastExit
-from rtmanager.domain.record import RecordChange, Status
+from rtmanager.domain.record import Status
 from rtmanager.domain.restarts import (
     OUTAGE_TRIES,
     NextTry,
@@ -42,9 +42,9 @@ class NextTries(unittest.TestCase):
         self.assertEqual([outage_pause_s(tries) for tries in (0, 1, 2, 3, 6, 7, 999)], [0, 5, 10, 20, 160, 300, 300])
 
     def test_it_is_about_the_container_of_the_record_and_without_one_about_that_of_the_outage(self) -> None:
-        removed = RecordChange(STOPPED, replace(STOPPED, current_container_id=None))
-        for changes, expected in (({"rests_on": STOPPED}, CONTAINER), ({"change": removed}, CONTAINER[:12])):
-            found = next_try(outage_start(), replace(FAILED, **changes))
+        removed = replace(STOPPED, current_container_id=None)
+        for new, expected in ((None, CONTAINER), (removed, CONTAINER[:12])):
+            found = next_try(outage_start(), replace(FAILED, seen=STOPPED, new=new))
             self.assertEqual(found, NextTry(expected, 1, 5.0))
 
     def test_only_a_failed_start_of_the_managers_own_after_an_outage_has_a_next_try(self) -> None:
@@ -67,13 +67,13 @@ class NextTries(unittest.TestCase):
         did = (
             {"launched": "c"},
             {"last_exit": LastExit("c", 1, False, NOW)},
-            {"change": RecordChange(None, record("g1"))},
+            {"new": record("g1")},
         )
         for kind in QUEUED:
             changed = replace(own, kind=kind)
             leaves = kind in (OpKind.RESTART, OpKind.PATCH)
-            self.assertEqual(keeps_plan(changed, ended(Outcome.FAILURE, rests_on=STOPPED)), leaves, kind)
-            self.assertFalse(keeps_plan(changed, ended(rests_on=STOPPED)))
+            self.assertEqual(keeps_plan(changed, ended(Outcome.FAILURE, seen=STOPPED)), leaves, kind)
+            self.assertFalse(keeps_plan(changed, ended(seen=STOPPED)))
             for changes in did:
                 self.assertFalse(keeps_plan(changed, replace(FAILED, **changes)), changes)
 

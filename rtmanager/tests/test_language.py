@@ -1,4 +1,7 @@
-"""Docstrings, comments and pages use the field's words: no verbs for people about programs, no private words."""
+"""Docstrings, comments and pages use the field's words: no verbs for people about programs, no private words.
+
+So do the texts that `reliability/` prints.
+"""
 
 import ast
 import io
@@ -9,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+#: Its strings are what it reports: labels of steps, violations, descriptions of mutants.
+REPORTS = ROOT / "reliability"
 CODE = ("rtmanager", "harness", "integration/support", "reliability", "bench")
 #: Words of docs/glossary.md are used instead.
 PRIVATE = re.compile(
@@ -19,11 +24,13 @@ PRIVATE = re.compile(
 
 
 def prose_of(path: Path) -> Iterator[str]:
-    """The lines of docstrings and comments, without what stands in backticks."""
+    """The lines of docstrings and comments; in `reliability/` those of all strings."""
     source = path.read_text()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from (ast.get_docstring(node) or "").splitlines()
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and path.is_relative_to(REPORTS):
+            yield from node.value.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.string

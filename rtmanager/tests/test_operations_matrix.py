@@ -19,7 +19,7 @@ from rtmanager.domain.container import (
 )
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.messages import Stream
-from rtmanager.domain.operation import QUEUED, Completion, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import KINDS, QUEUED, Completion, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 from rtmanager.fakes import FakeImage
 from rtmanager.operations import runner
@@ -83,10 +83,23 @@ class MatrixTest(WorldTestCase):
 
     def test_every_kind_but_those_of_the_reconciler_is_queued_claimed_and_has_its_function(self) -> None:
         kinds = set(OpKind) - {OpKind.RECONCILE_ADOPT, OpKind.RECONCILE_DISPOSE}
-        self.assertEqual(kinds, QUEUED, "QUEUED in domain/operation.py")
+        self.assertEqual(kinds, set(KINDS), "KINDS in domain/operation.py")
         self.assertEqual(kinds, set(runner._WORK), "_WORK in operations/runner.py")
-        self.assertEqual(kinds, LAUNCHING | QUICK, "LAUNCHING or QUICK in operations/executor.py")
-        self.assertFalse(LAUNCHING & QUICK)
+        self.assertEqual((LAUNCHING | QUICK, LAUNCHING & QUICK), (kinds, set()), "operations/executor.py")
+
+    def test_the_rules_of_each_kind_are_what_its_operations_do(self) -> None:
+        for case in MATRIX:
+            if case.code is None:
+                with self.subTest(kind=case.kind, before=case.before):
+                    self.world = World()
+                    self.world.bring(case.before)
+                    seen = self.world.record()
+                    completion = self.world.do(request_of(case))
+                    rules = KINDS[case.kind]
+                    self.assertEqual(rules.launches, completion.launched is not None)
+                    self.assertEqual(rules.replaces, [row.kind for row in completion.log][:-1] != [])
+                    ended = completion.log[-1].container_id == (seen.current_container_id if seen else None)
+                    self.assertEqual(rules.ends_container, ended)
 
     def test_every_operation_ends_as_the_contract_requires_in_every_status(self) -> None:
         for case in MATRIX:
@@ -108,7 +121,7 @@ class MatrixTest(WorldTestCase):
                 self.assert_consistent()
                 if case.code is not None:
                     self.assertEqual((after, self.world.docker.containers), (before, containers))
-                    self.assertIsNone(completion.change)
+                    self.assertIsNone(completion.new)
 
     def test_only_one_container_of_the_game_is_left(self) -> None:
         for case in MATRIX:
@@ -163,8 +176,8 @@ class StartTest(WorldTestCase):
                 self.world.bring(status)
                 created = self.world.known().created_at
                 completion = self.world.do(request(image_ref=IMAGE_2))
-                assert completion.change is not None
-                self.assertEqual(completion.change.new.created_at, created)
+                assert completion.new is not None
+                self.assertEqual(completion.new.created_at, created)
                 record = self.world.known()
                 self.assertEqual((record.created_at, record.current_image_ref), (created, IMAGE_2))
                 self.assertGreater(record.last_op_at, created)
@@ -358,7 +371,7 @@ class ResultTest(WorldTestCase):
 
 
 class StopTest(WorldTestCase):
-    def test_the_engine_gets_its_grace_time_and_the_container_stays(self) -> None:
+    def test_the_engine_gets_its_grace_period_and_the_container_stays(self) -> None:
         self.world.bring(Status.RUNNING)
         container_id = self.world.known().current_container_id
         self.world.do(request(kind=OpKind.STOP))

@@ -19,6 +19,7 @@ from rtmanager.adapters import redis_access
 from rtmanager.adapters.redis_access import RedisUnfit, Tls, WritesRefused, acl_rules, commands, examine, refused_write
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.domain.errors import RuntimeManagerError, Unavailable
+from rtmanager.domain.jobs import INPUT_STREAMS
 from rtmanager.domain.messages import Stream
 from rtmanager.tests.tls_front import SHORT_KEY, Authority, TlsFront
 
@@ -171,9 +172,9 @@ class Examined(unittest.TestCase):
             self.assertEqual(redis_access.warnings(Scripted(INFO=answer), NAMES), [])
 
     def test_a_stream_of_few_nodes_is_warned_of(self) -> None:
-        for entries, nodes, warned in ((0, 0, 0), (100_000, 100, 0), (100_001, 100, 2), (40_000, 1, 2)):
+        for entries, nodes, few in ((0, 0, False), (100_000, 100, False), (100_001, 100, True), (40_000, 1, True)):
             found = redis_access.warnings(Scripted(EVALSHA=[b"1-1", entries, nodes]), NAMES)
-            self.assertEqual(len(found), warned, (entries, nodes))
+            self.assertEqual(len(found), len(INPUT_STREAMS) if few else 0, (entries, nodes))
         self.assertRegex(found[0], "runtime:start_jobs.*remedy: CONFIG SET stream-node-max-entries 100")
         for answer in ([], [None, None], redis.exceptions.NoPermissionError("no"), redis.ResponseError("NOSCRIPT")):
             self.assertEqual(redis_access.warnings(Scripted(EVALSHA=answer), NAMES), [])

@@ -39,7 +39,7 @@ class DockerSmokeTest(unittest.TestCase):
         )
         self.assertEqual(runtime.inspect(container_id).state, ContainerState.RUNNING)
         self.assertIn(container_id, [view.container_id for view in runtime.list_games()])
-        runtime.stop(container_id, grace_seconds=10)
+        runtime.stop(container_id, stop_grace_s=10)
         self.assertEqual(runtime.inspect(container_id).state, ContainerState.EXITED)
         runtime.remove(container_id)
         with self.assertRaises(ContainerNotFound):

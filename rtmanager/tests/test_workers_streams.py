@@ -9,13 +9,13 @@ from contextlib import suppress
 from unittest import mock
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
-from rtmanager.domain.jobs import EntryId, Job
+from rtmanager.domain.jobs import INPUT_STREAMS, EntryId, Job
 from rtmanager.domain.messages import Message, Stream, intent
 from rtmanager.fakes.store import MemoryIngestLock, MemoryRelayLease
 from rtmanager.fakes.streams import MemoryStreams
 from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.streams import DueMessage, LeaseHolder, StaleFencingToken
-from rtmanager.tests.making import ended, request, start_fields, stop_fields
+from rtmanager.tests.making import JOB_FIELDS, ended, request, start_fields, stop_fields
 from rtmanager.tests.operating import WorldTestCase
 from rtmanager.workers import ingest as ingest_module
 from rtmanager.workers import missed_leases as missed_leases_module
@@ -184,7 +184,7 @@ class IngestTest(StreamsTestCase):
         self.ingest().step()
         self.assertEqual(self.refs(), [])
 
-    def test_whatever_goes_wrong_the_order_over_both_streams_is_kept(self) -> None:
+    def test_whatever_goes_wrong_the_order_over_all_streams_is_kept(self) -> None:
         for seed in range(60):
             with self.subTest(seed=seed):
                 self.setUp()
@@ -196,11 +196,10 @@ class IngestTest(StreamsTestCase):
         with mock.patch.object(ingest_module, "BATCH", rng.randrange(1, 5)):
             for _ in range(rng.randrange(1, 40)):
                 self.world.clock.advance(rng.choice((0, 0.001)))
-                for stream in (START, STOP):
+                for rank, stream in enumerate(INPUT_STREAMS):
                     if rng.random() < 0.5:
-                        fields = start_fields() if stream is START else stop_fields()
-                        entry_id = self.streams.add(stream, fields)
-                        added.append(((entry_id, stream is STOP), f"prod:{stream}:{entry_id}"))
+                        entry_id = self.streams.add(stream, JOB_FIELDS[stream]("g1"))
+                        added.append(((entry_id, rank), f"prod:{stream}:{entry_id}"))
                 if rng.random() < 0.3:
                     trouble = rng.choice((self.store.trouble, self.streams.trouble))
                     trouble.fail_call(rng.randrange(1, 5), done=rng.random() < 0.5)

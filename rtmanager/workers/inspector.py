@@ -143,7 +143,7 @@ class Inspector:
             return self._unhealthy(record, view)
         if alarm is not None:
             why = f"container {view.container_id[:12]} is well again"
-            return Finding(record.game_id, record, why, calms=AlarmKind.INSPECT, restores=True)
+            return Finding(record.game_id, why, seen=record, calms=AlarmKind.INSPECT, restores=True)
         return None
 
     def _unhealthy(self, record: RuntimeRecord, view: ContainerView) -> Finding:

@@ -157,7 +157,7 @@ class Prober:
         count = max(before, recorded if isinstance(recorded, int) else 0)
         event = self._event(record, EventType.PROBE_RECOVERED, {"prior_failure_count": count})
         why = f"the engine answers again after {count} failed probes"
-        return Finding(record.game_id, record, why, health=(event,), calms=AlarmKind.PROBE)
+        return Finding(record.game_id, why, seen=record, health=(event,), calms=AlarmKind.PROBE)
 
     def _event(self, record: RuntimeRecord, event_type: EventType, details: Mapping[str, object]) -> HealthEvent:
         container_id = record.current_container_id or ""

@@ -88,7 +88,7 @@ class EngineImageTest(unittest.TestCase):
             with self.subTest(init=init):
                 engine = self.start(init=init)
                 began = time.monotonic()
-                self.assertEqual(engine.stop(grace_s=10), 0)
+                self.assertEqual(engine.stop(stop_grace_s=10), 0)
                 self.assertLess(time.monotonic() - began, 5)
 
     def test_it_runs_as_a_user_of_its_own(self) -> None:

@@ -57,22 +57,22 @@ MUTANTS = (
     Mutant(
         "parts-not-logged",
         "a restart leaves one row in the log, its stop and its start are missing",
-        Edit("adapters/postgres/endings.py", "for entry in completion.log]", "for entry in completion.log[-1:]]"),
+        Edit("adapters/postgres/changes.py", "for entry in changes.log]", "for entry in changes.log[-1:]]"),
         check=module("test_lifecycle"),
     ),
     Mutant(
         "failures-not-logged",
         "an operation that failed leaves no row in the log",
         Edit(
-            "adapters/postgres/endings.py",
-            "for entry in completion.log]",
-            'for entry in completion.log if entry.outcome == "success"]',
+            "adapters/postgres/changes.py",
+            "for entry in changes.log]",
+            'for entry in changes.log if entry.outcome == "success"]',
         ),
         check=module("test_notification"),
     ),
     Mutant(
         "ready-without-network",
-        "readiness says all is well though no game can be started for want of its network",
+        "readiness answers 200 though no game can be started for want of its network",
         Edit(
             "bootstrap/app.py",
             'READY = frozenset({"postgres", "redis", "docker", "network", "daemon", "state root"})',

@@ -6,7 +6,7 @@ from reliability.mutants.mutant import Edit, Mutant
 MUTANTS = (
     Mutant(
         "label-missing",
-        "a game's container cannot be told from others by its kind",
+        "a game's container has no label of its kind",
         Edit("domain/container.py", "            LABEL_KIND: KIND,\n", ""),
         check=module("test_container"),
     ),
@@ -42,7 +42,7 @@ MUTANTS = (
     ),
     Mutant(
         "limits-of-image-ignored",
-        "the limits that an image asks for are not the game's",
+        "the limits in the labels of an image are not applied to the game",
         Edit("operations/launch.py", "        limits=limits,\n", "        limits=settings.default_limits,\n"),
         check=module("test_container"),
     ),

@@ -6,7 +6,7 @@ from reliability.mutants.mutant import Edit, Mutant
 MUTANTS = (
     Mutant(
         "failure-not-answered",
-        "the Lobby never hears of a start that failed",
+        "a start that failed gets no result",
         Edit(
             "operations/progress.py",
             "        if self.operation.from_stream:\n",
@@ -16,7 +16,7 @@ MUTANTS = (
     ),
     Mutant(
         "replay-not-answered",
-        "the Lobby never hears of a job that found nothing to do",
+        "a job that finds nothing to do gets no result",
         Edit(
             "operations/progress.py",
             "        if self.operation.from_stream:\n",
@@ -36,13 +36,13 @@ MUTANTS = (
     ),
     Mutant(
         "intent-missing",
-        "nobody is told by mail of a start whose configuration is wrong",
+        "a start whose configuration is wrong requests no notification",
         Edit("domain/messages.py", '    ErrorCode.START_CONFIG_INVALID: "runtime.start_config_invalid",\n', ""),
         check=module("test_notification"),
     ),
     Mutant(
         "intent-not-idempotent",
-        "one failed start is told by two mails when its job is tried twice",
+        "one failed start requests two notifications when its job is tried twice",
         Edit(
             "domain/messages.py",
             "{notification_type}:{game_id}:{source_ref}",
@@ -52,12 +52,12 @@ MUTANTS = (
     ),
     Mutant(
         "event-missing",
-        "no health event tells of a container that was started",
+        "no health event is published of a container that was started",
         Edit(
-            "adapters/postgres/endings.py",
-            "    messages = [*(health_message(event) for event in completion.health if event.published), "
-            "*completion.messages]\n",
-            "    messages = [*completion.messages]\n",
+            "adapters/postgres/changes.py",
+            "    messages = [*(health_message(event) for event in changes.health if event.published), "
+            "*changes.messages]\n",
+            "    messages = [*changes.messages]\n",
         ),
         check=module("test_jobs"),
     ),
@@ -65,9 +65,9 @@ MUTANTS = (
         "watch-event-missing",
         "no health event is published of what the watch finds",
         Edit(
-            "adapters/postgres/endings.py",
-            "        add_messages(connection, [health_message(event)])\n",
-            "        health_message(event)\n",
+            "adapters/postgres/changes.py",
+            '"keeps_plan": not cancels, "plan": plan}\n',
+            '"keeps_plan": not cancels, "plan": plan, "messages": []}\n',
         ),
         check=module("test_health"),
     ),
@@ -75,8 +75,8 @@ MUTANTS = (
         "snapshot-missing",
         "the health of a game is what it was before its last event",
         Edit(
-            "adapters/postgres/endings.py",
-            '        "snapshot": _snapshot(completion.health[-1]) if completion.health else None,\n',
+            "adapters/postgres/changes.py",
+            '        "snapshot": _snapshot(changes.health[-1]) if changes.health else None,\n',
             '        "snapshot": None,\n',
         ),
         check=module("test_jobs"),
@@ -84,7 +84,11 @@ MUTANTS = (
     Mutant(
         "watch-snapshot-missing",
         "the health of a game is what it was before the watch found otherwise",
-        Edit("adapters/postgres/endings.py", "    _write_snapshot(connection, event)\n", ""),
+        Edit(
+            "adapters/postgres/changes.py",
+            '"keeps_plan": not cancels, "plan": plan}\n',
+            '"keeps_plan": not cancels, "plan": plan, "snapshot": None}\n',
+        ),
         check=module("test_health"),
     ),
     Mutant(
@@ -145,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "intent-left-out-uncounted",
-        "failures above the limit of intents are told by nobody",
+        "no summary is published of failures above the limit of intents",
         Edit(
             "workers/outbox.py",
             "        if counts:\n            lease.count_intents(counts)\n",

@@ -9,8 +9,9 @@ MUTANTS = (
         "a start that is sent twice throws the players out: the game gets a new container",
         Edit(
             "operations/start.py",
-            "    if record is not None and record.status is Status.RUNNING:\n",
-            "    if record and record.status is Status.RUNNING and record.current_image_ref != image_ref:\n",
+            "    running = record if record is not None and record.status is Status.RUNNING else None\n",
+            "    same = record is not None and record.current_image_ref == image_ref\n"
+            "    running = record if record and record.status is Status.RUNNING and not same else None\n",
         ),
         check=module("test_replay"),
     ),
@@ -67,15 +68,15 @@ MUTANTS = (
         "birthday-lost",
         "a game that is started again seems to be created anew",
         Edit(
-            "adapters/postgres/sql/endings.sql",
+            "adapters/postgres/sql/changes.sql",
             "        removed_at = new.removed_at, last_op_at = new.last_op_at\n    FROM ours,\n",
             "        removed_at = new.removed_at, last_op_at = new.last_op_at, created_at = now()\n    FROM ours,\n",
         ),
         check=module("test_lifecycle"),
     ),
     Mutant(
-        "disappearance-not-told",
-        "nobody hears that a game's container was gone when it was to be stopped",
+        "disappearance-not-published",
+        "no event is published of a container that was gone when it was to be stopped",
         Edit("operations/stop.py", "        progress.observe(\n", "        repr(\n"),
         check=module("test_jobs"),
     ),
@@ -107,7 +108,7 @@ MUTANTS = (
         "record-overwritten",
         "what became true of a game while an operation ran is overwritten by its end",
         Edit(
-            "adapters/postgres/sql/endings.sql",
+            "adapters/postgres/sql/changes.sql",
             """    WHERE ours.record IS NOT NULL AND r.game_id = ours.game_id AND r.status = seen.status
       AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id
 """,

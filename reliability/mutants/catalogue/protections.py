@@ -4,15 +4,15 @@ from reliability.mutants.check import cells, chaos, test
 from reliability.mutants.mutant import Edit, Mutant
 
 _QUEUE = "adapters/postgres/sql/queue.sql"
-_ENDINGS = "adapters/postgres/endings.py"
+_CHANGES = "adapters/postgres/changes.py"
 _REDIS = "adapters/redis_streams.py"
 
 #: The messages of completions: in the same transaction, and in a separate one.
 _PUBLISHED_AT_ONCE = """\
-        return {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
+        return {row["id"]: row["written"] for row in database.write("finish", SQL["end_operations"], values)}
 """
 _PUBLISHED_LATER = """\
-        ended = {row["id"]: row["ended"] for row in database.write("finish", SQL["end_operations"], values)}
+        ended = {row["id"]: row["written"] for row in database.write("finish", SQL["end_operations"], values)}
         with database.transaction("finish") as connection:
             add_messages(connection, [message for _, completion in endings for message in completion.messages])
         return ended
@@ -67,7 +67,7 @@ MUTANTS = (
         check=cells("stop job", "redis.acknowledge.before"),
     ),
     Mutant(
-        "an entry is known by what it says, too",
+        "an entry is recognised by its content, too",
         "a job under an id that a lost stream had given before is taken for a known one, and lost",
         Edit(_QUEUE, "                    AND o.entry_digest <> j.digest)", "                    AND false)"),
         check=test("integration.test_redis_failing.IdsGivenAgain"),
@@ -101,15 +101,15 @@ MUTANTS = (
         check=cells("stop job", "docker.stop.after"),
     ),
     Mutant(
-        "an instance that was killed is told by its session",
-        "what it was doing is not gone on with before its lease is over, a minute later",
+        "an instance that was killed is recognised by its session",
+        "its operations are claimed only when its lease has expired, a minute later",
         Edit("workers/lease.py", "by_presence=by_presence)", "by_presence=False)"),
         check=cells("stop job", "docker.stop.after"),
     ),
     Mutant(
         "the generation of a claim is compared",
         "an instance that was frozen ends an operation that another one has taken over",
-        Edit("adapters/postgres/sql/endings.sql", "AND o.generation = e.generation AND", "AND"),
+        Edit("adapters/postgres/sql/changes.sql", "AND o.generation = e.generation AND", "AND"),
         check=test("integration.test_store.PostgresOwnershipTest"),
     ),
     Mutant(
@@ -162,8 +162,8 @@ MUTANTS = (
     Mutant(
         "the end is one transaction",
         "a job whose instance is killed at its end gets no result",
-        Edit(_ENDINGS, '"messages": [_message(message) for message in messages],', '"messages": [],'),
-        Edit(_ENDINGS, _PUBLISHED_AT_ONCE, _PUBLISHED_LATER),
+        Edit(_CHANGES, '"messages": [_message(message) for message in messages],', '"messages": [],'),
+        Edit(_CHANGES, _PUBLISHED_AT_ONCE, _PUBLISHED_LATER),
         check=cells("stop job", "postgres.finish.after"),
     ),
     Mutant(
@@ -174,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "Redis remembers what it was given",
-        "a result is told twice when its instance is killed between Redis and PostgreSQL",
+        "a result is published twice when its instance is killed between Redis and PostgreSQL",
         Edit(_REDIS, "    if not known then", "    if true then"),
         check=cells("stop job", "redis.publish.after"),
     ),
@@ -198,7 +198,7 @@ MUTANTS = (
         "records are compared and swapped",
         "what became true of a game while an operation ran is overwritten by its end",
         Edit(
-            "adapters/postgres/sql/endings.sql",
+            "adapters/postgres/sql/changes.sql",
             "r.game_id = ours.game_id AND r.status = seen.status\n"
             "      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id\n"
             "    RETURNING r.game_id),\n",
@@ -208,34 +208,35 @@ MUTANTS = (
     ),
     Mutant(
         "a finding is written on the record that it was decided on",
-        "two instances that see one crash tell of it twice, and count it twice",
+        "two instances that find one crash publish it twice, and count it twice",
         Edit(
-            "adapters/postgres/sql/records.sql",
-            "WHERE game_id = %(game_id)s AND status = %(seen_status)s\n"
-            "  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;\n",
-            "WHERE game_id = %(game_id)s;\n",
+            "adapters/postgres/sql/changes.sql",
+            "r.game_id = ours.game_id AND r.status = seen.status\n"
+            "      AND r.current_container_id IS NOT DISTINCT FROM seen.current_container_id\n"
+            "    RETURNING r.game_id),\n",
+            "r.game_id = ours.game_id\n    RETURNING r.game_id),\n",
         ),
         check=test("integration.test_store.AtOnceTest"),
     ),
     Mutant(
         "an end is compared with the record that it rests on",
-        "a job is answered by a record that was being changed when it was looked at",
+        "a job is answered by a record that was being changed when it was read",
         Edit(
-            "adapters/postgres/endings.py",
-            "if completion.change else (completion.rests_on, None)\n",
-            "if completion.change else (None, None)\n",
+            "adapters/postgres/changes.py",
+            '"seen": changes.seen and values_of',
+            '"seen": changes.new and changes.seen and values_of',
         ),
         check=test("integration.test_store.AtOnceTest"),
     ),
     Mutant(
         "the watch leaves a game alone while an operation is due",
-        "an engine that is stopped on purpose is told as crashed",
+        "an engine that is stopped on purpose is reported as crashed",
         Edit("adapters/postgres/findings.py", '    return bool(row and row["busy"])\n', "    return False\n"),
         check=chaos(1, 1.5),
     ),
     Mutant(
         "the first reconcile",
-        "a game that ended while no instance ran is believed to run until the next pass",
+        "a game that ended while no instance ran is recorded as running until the next pass",
         Edit(
             "workers/reconcile/scan.py",
             "        try:\n            self.step()\n",
@@ -245,7 +246,7 @@ MUTANTS = (
     ),
     Mutant(
         "the reconciler",
-        "a game whose end was not heard of is believed to run for ever",
+        "a game whose end was not received as an event is recorded as running for ever",
         Edit(
             "workers/reconcile/scan.py",
             "        suspects = self._suspects()\n",
@@ -254,7 +255,7 @@ MUTANTS = (
         check=cells("container removed unseen", "docker.list.after"),
     ),
     Mutant(
-        "a half-known end is not believed",
+        "an end that is not confirmed is not recorded",
         "a Docker that does not answer is taken for containers that are gone",
         Edit("workers/reconcile/scan.py", "    def _list(self) -> Sequence[ContainerView]:\n", _NOTHING_LISTED),
         Edit(

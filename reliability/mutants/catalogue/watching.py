@@ -6,7 +6,7 @@ from reliability.mutants.mutant import Edit, Mutant
 MUTANTS = (
     Mutant(
         "stops-are-crashes",
-        "every stop that was intended is told as a crash",
+        "every requested stop is reported as a crash",
         Edit(
             "adapters/postgres/findings.py",
             "    if _is_busy(connection, finding.game_id):\n        raise _Undo(WriteResult.BUSY)\n",
@@ -15,7 +15,7 @@ MUTANTS = (
         check=module("test_store"),
     ),
     Mutant(
-        "deaths-unheard",
+        "deaths-not-received",
         "a crash is noticed with the next pass of the reconciler, minutes later",
         Edit(
             "workers/reconcile/listener.py",
@@ -28,25 +28,25 @@ MUTANTS = (
     ),
     Mutant(
         "crash-without-reason",
-        "nobody can see what an engine said before it crashed",
+        "the log of an engine that crashed is not kept",
         Edit("operations/tools.py", "        return runtime.log_tail(container_id)\n", '        return ""\n'),
         check=module("test_health"),
     ),
     Mutant(
         "alarm-each-time",
-        "a paused game is told as unhealthy with every look",
+        "a paused game is reported as unhealthy by every inspection",
         Edit("adapters/postgres/sql/findings.sql", "   OR (alarms.mark <> excluded.mark\n", "   OR (true\n"),
         check=module("test_health"),
     ),
     Mutant(
         "threshold-ignored",
-        "one slow answer of an engine is told as a failure",
+        "one slow answer of an engine is reported as a failure",
         Edit("workers/prober.py", "before + 1 >= self._threshold", "before + 1 >= 1"),
         check=module("test_health"),
     ),
     Mutant(
         "anything-adopted",
-        "a container that only looks like a game becomes one",
+        "a container that only resembles a game is adopted",
         Edit(
             "domain/drift.py",
             "    return _why_astray(view, game_id, placement.network) or _why_wrong_image(view)\n",
@@ -80,8 +80,8 @@ MUTANTS = (
         "restart-against-a-stop",
         "a crashed game that was stopped meanwhile is started again",
         Edit(
-            "adapters/postgres/sql/endings.sql",
-            "WHERE game_id IN (SELECT game_id FROM ended WHERE NOT keeps_plan AND next_try IS NULL)",
+            "adapters/postgres/sql/changes.sql",
+            "WHERE game_id IN (SELECT game_id FROM agreed WHERE NOT keeps_plan AND plan IS NULL)",
             "WHERE false",
         ),
         check=module("test_crash_restart"),

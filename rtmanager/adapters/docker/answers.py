@@ -20,6 +20,7 @@ from requests.exceptions import ContentDecodingError, InvalidJSONError, RequestE
 from urllib3.exceptions import DecodeError
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
+from rtmanager.adapters.docker.registry_answers import code_of
 from rtmanager.domain.errors import ErrorCode
 from rtmanager.domain.text import bounded
 
@@ -437,8 +438,10 @@ def words(error: APIError) -> str:
 
 
 def answered(call: str, error: APIError, request: str = "") -> str:
-    """Format a refusal of `call` for a message: status, request and Docker's text."""
-    return f"answered {error.status_code} to `{request or CALLS[call].request}`: {words(error)}"
+    """Format a refusal of `call` for a message: status, request and Docker's text, but no text of a registry."""
+    reply, from_docker = explanation(error.response)
+    text = code_of(reply) if call == "pull" and from_docker else words(error)
+    return f"answered {error.status_code} to `{request or CALLS[call].request}`: {text}"
 
 
 def forbidden(call: str, error: APIError, request: str = "") -> str:

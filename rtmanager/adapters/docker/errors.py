@@ -22,25 +22,11 @@ __all__ = [
     "launch_refused",
     "name_of_nobody",
     "never_connected",
-    "pull_refused",
     "reason",
     "remedy",
     "timed_out",
     "words",
 ]
-
-#: Phrases of a refused pull (lower case), and the remedy.
-_PULL_REMEDIES = (
-    (("toomanyrequests", "rate limit"), "the registry limits pulls: log in there, or wait"),
-    (("dial tcp", "timeout", "deadline exceeded", "eof"), "check that the Docker host reaches the registry"),
-    (("http response to https", "x509", "tls:"), "check the registry's certificate, or Docker's `insecure-registries`"),
-    (
-        ("denied", "unauthorized", "authentication required", "no basic auth"),
-        "check the name, or `docker login` as the user that runs this service",
-    ),
-    (("manifest unknown", "not found", "does not exist"), "check that the tag was pushed"),
-    (("no space left",), "free disk space on the Docker host"),
-)
 
 #: Phrases of a refused create or start (lower case), and the remedy.
 _LAUNCH_REMEDIES = (
@@ -92,14 +78,6 @@ def remedy(error: BaseException) -> str:
         if lack := lacking(cause):
             return lack.remedy
     return "check that Docker runs there, and that RTMANAGER_DOCKER_HOST is right"
-
-
-def pull_refused(image_ref: str, reply: str) -> str:
-    """Format a failed pull with its remedy; `reply` is Docker's text, bounded by the caller."""
-    # Docker varies the name: with or without registry, tag and `library/`.
-    named = sorted(filter(None, re.split(r"[/:@]", image_ref.lower())), key=len, reverse=True)
-    meant = re.sub(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, named))})(?![\w.-])", " ", reply.lower())
-    return _with_remedy(f"image {image_ref} cannot be pulled: {reply}", meant, _PULL_REMEDIES)
 
 
 def launch_refused(spec: ContainerSpec, step: str, error: APIError) -> str:

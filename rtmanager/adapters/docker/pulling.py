@@ -19,12 +19,14 @@ from requests import Response
 from requests.exceptions import RequestException
 
 from rtmanager.adapters.docker import skim
-from rtmanager.adapters.docker.answers import AnswerKind, Unreadable, checked, forbidden, kind_of, words
+from rtmanager.adapters.docker.answers import AnswerKind, Unreadable, checked, explanation, forbidden, kind_of, words
 from rtmanager.adapters.docker.credentials import DockerConfig, HelperHangs
 from rtmanager.adapters.docker.daemon_client import DaemonClient
-from rtmanager.adapters.docker.errors import pull_refused, timed_out
+from rtmanager.adapters.docker.errors import timed_out
+from rtmanager.adapters.docker.registry_answers import LONGEST_READ, pull_refused
 from rtmanager.adapters.docker.shared_pulls import PullLimits
 from rtmanager.adapters.docker.sockets import Call, Deadline
+from rtmanager.domain.errors import TemporaryAnswer
 from rtmanager.domain.game import shown
 from rtmanager.domain.image_ref import ImageRef, parse_image_ref
 from rtmanager.domain.text import bounded
@@ -43,6 +45,14 @@ LONGEST_ID = 128
 _LAYER_DONE = frozenset({"Pull complete", "Already exists", "Download complete"})
 
 
+class RegistryAnswer(ImageUnavailable):
+    """A line of a pull that reports an error; its text is a registry's, and for the log only."""
+
+    def __init__(self, reply: str) -> None:
+        super().__init__(bounded(reply))
+        self.reply = reply[:LONGEST_READ]
+
+
 class Progress:
     """Accumulates the lines of a pull. Times are arguments, in seconds of any one clock."""
 
@@ -54,14 +64,14 @@ class Progress:
         self._advanced_at = now
 
     def read(self, line: dict[str, Any], now: float) -> None:
-        """Process one line. Raises `ImageUnavailable` with Docker's text when the line reports an error.
+        """Process one line. Raises `RegistryAnswer` with Docker's text when the line reports an error.
 
         Values of unexpected types are ignored: progress is for the log.
         """
         detail, error = line.get("errorDetail"), line.get("error")
         if detail or error:
             reply = (detail.get("message") if isinstance(detail, dict) else None) or error or detail
-            raise ImageUnavailable(bounded(str(reply)))
+            raise RegistryAnswer(str(reply))
         status, layer, detail = bounded(str(line.get("status") or "")), line.get("id"), line.get("progressDetail")
         layer = layer[:LONGEST_ID] if isinstance(layer, str) else ""
         current, total = (detail.get("current"), detail.get("total") or 0) if isinstance(detail, dict) else (None, 0)
@@ -116,15 +126,38 @@ class Puller:
                 self._engine.call("pull", limits, lambda client: self._run(client, ref, credentials.header))
             outcome = "done"
         except HelperHangs as error:
-            raise ImageUnavailable(pull_refused(image_ref, bounded(str(error)))) from error
+            raise ImageUnavailable(f"image {image_ref} cannot be pulled: {bounded(str(error))}") from error
         except APIError as error:
-            refusal = ImageRefInvalid if kind_of("pull", error) is AnswerKind.MALFORMED else ImageUnavailable
-            reply = "; ".join(filter(None, (words(error) + note, forbidden("pull", error))))
-            raise refusal(pull_refused(image_ref, reply)) from error
+            message = self._refused(image_ref, error, note)
+            if kind_of("pull", error) is AnswerKind.MALFORMED:
+                raise ImageRefInvalid(f"image {image_ref} cannot be pulled: Docker refuses the reference") from error
+            raise ImageUnavailable(message) from error
+        except RegistryAnswer as error:
+            self._log_answer(image_ref, error.reply)
+            raise ImageUnavailable(pull_refused(image_ref, error.reply, note)) from error
         except ImageUnavailable as error:
-            raise ImageUnavailable(pull_refused(image_ref, str(error) + note)) from error
+            raise ImageUnavailable(f"image {image_ref} cannot be pulled: {error}{note}") from error
+        except TemporaryAnswer as error:
+            if isinstance(error.__cause__, APIError):
+                self._log_answer(image_ref, explanation(error.__cause__.response)[0])
+            raise
         finally:
             self._logger.info("pull of image %s %s after %.1f s", image_ref, outcome, monotonic() - started)
+
+    def _refused(self, image_ref: str, error: APIError, note: str) -> str:
+        """Format a refusal; its text is a registry's, or a proxy's before Docker, which callers do not choose."""
+        reply, from_docker = explanation(error.response)
+        if from_docker:
+            self._log_answer(image_ref, reply)
+            return pull_refused(image_ref, reply, note)
+        return "; ".join(
+            filter(None, (f"image {image_ref} cannot be pulled: {words(error)}{note}", forbidden("pull", error)))
+        )
+
+    def _log_answer(self, image_ref: str, reply: str) -> None:
+        """Log the text of a failed pull, which no caller sees."""
+        extra = {"image_ref": image_ref, "answer": reply[:LONGEST_READ]}
+        self._logger.warning("a registry's answer, or Docker's, ends a pull", extra=extra)
 
     def _run(self, client: docker.APIClient, ref: ImageRef, credentials: str) -> None:
         started = logged = monotonic()

@@ -210,14 +210,15 @@ class DockerRuntime:
             self._discard(container_id, str(error))
             raise
 
-    def stop(self, container_id: str, grace_seconds: int) -> bool:
+    def stop(self, container_id: str, stop_grace_s: int) -> bool:
         """See the port; Docker unpauses a paused container so that it can end."""
         try:
             return self._of_container(
                 "stop",
                 container_id,
-                grace_seconds + self._deadlines.stop_margin_s,
-                lambda client: _done(_post(client, container_id, "stop", {"t": str(grace_seconds)})),
+                stop_grace_s + self._deadlines.stop_margin_s,
+                # `t` is the grace period's name in Docker's API.
+                lambda client: _done(_post(client, container_id, "stop", {"t": str(stop_grace_s)})),
             )
         except (FinalAnswer, TemporaryAnswer):
             # Docker also refuses to stop a container whose exit it has not noticed yet ("no such process").

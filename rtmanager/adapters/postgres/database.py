@@ -58,7 +58,7 @@ MIN_CONNECTIONS = 2
 _IDLE_SESSION = "57P05"
 #: Prefixes of SQLSTATEs for a connection that was lost, or ended by the server.
 _ENDED = ("080", "57P")
-#: Matches the error of `end_operations` about missing rows; the text around it is the server's.
+#: Matches the error of `write_changes` about missing rows; the text around it is the server's.
 _DROPPED = re.compile('"rtmanager: ([^"]*)"')
 
 

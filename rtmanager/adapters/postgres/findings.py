@@ -11,15 +11,15 @@ from typing import Any
 import psycopg
 
 from rtmanager.adapters.postgres.answers import is_silence
+from rtmanager.adapters.postgres.changes import write_finding
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.endings import add_messages, write_event, write_log
-from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of, write_kept
-from rtmanager.adapters.postgres.records import read_record, write_change
+from rtmanager.adapters.postgres.queries import SQL, require_kept, values_of
+from rtmanager.adapters.postgres.records import read_record
 from rtmanager.adapters.postgres.session_lock import NAMES_CLASS
 from rtmanager.domain.drift import RunningGame
 from rtmanager.domain.findings import Alarm, AlarmKind, Finding, RestartCause
 from rtmanager.domain.operation import OpKind, OpSource, Request
-from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.domain.record import RuntimeRecord, Status
 from rtmanager.domain.restarts import restart_request, status_before
 from rtmanager.ports.store import StoreRejected
 from rtmanager.ports.watching import (
@@ -173,32 +173,15 @@ def _write(connection: Connection, finding: Finding) -> None:
         _require_free_name(connection, finding.game_id)
     if _is_busy(connection, finding.game_id):
         raise _Undo(WriteResult.BUSY)
-    if not _still_so(connection, finding):
+    # The record is first, as in an end: the other order could deadlock with it.
+    if finding.seen is not None and connection.execute(SQL["hold_record"], _of(finding)).fetchone() is None:
         raise _Undo(WriteResult.CHANGED)
     if not _is_news(connection, finding):
         raise _Undo(WriteResult.KNOWN)
-    write_log(connection, finding.log)
-    for event in finding.health:
-        write_event(connection, event)
-    if finding.last_exit is not None:
-        values = values_of(finding.last_exit) | {"game_id": finding.game_id}
-        write_kept(connection, "last_exits", "upsert_last_exit", values)
-    add_messages(connection, finding.messages)
-    _plan_restart(connection, finding)
-
-
-def _plan_restart(connection: Connection, finding: Finding) -> None:
-    """Plan the following restart; a record change without one, or a good probe, cancels an earlier plan."""
-    if finding.restart_at is not None and finding.seen is not None:
-        values = {
-            "game_id": finding.game_id,
-            "container_id": finding.seen.current_container_id,
-            "due_at": finding.restart_at,
-            "cause": finding.restart_cause,
-        }
-        write_kept(connection, "crash_restarts", "plan_restart", values)
-    elif finding.new is not None or finding.calms is AlarmKind.PROBE:
-        connection.execute(SQL["drop_planned_restart"], {"game_id": finding.game_id})
+    if not write_finding(connection, finding):
+        raise _Undo(WriteResult.CHANGED)
+    if finding.restores:
+        connection.execute(SQL["restore_snapshot"], _of(finding))
 
 
 def _require_free_name(connection: Connection, game_id: str) -> None:
@@ -214,26 +197,18 @@ def _is_busy(connection: Connection, game_id: str) -> bool:
     return bool(row and row["busy"])
 
 
-def _still_so(connection: Connection, finding: Finding) -> bool:
-    """Change the record, or lock it unchanged; False when it is not the one that the finding was decided on."""
-    if finding.new is not None:
-        return write_change(connection, RecordChange(finding.seen, finding.new))
-    if finding.seen is None:
-        return True
-    values = {
+def _of(finding: Finding) -> dict[str, Any]:
+    """Return the game of a finding, and the status and container that it was decided on."""
+    return {
         "game_id": finding.game_id,
-        "seen_status": finding.seen.status,
-        "seen_container_id": finding.seen.current_container_id,
+        "status": finding.seen.status if finding.seen else None,
+        "container_id": finding.seen.current_container_id if finding.seen else None,
     }
-    return connection.execute(SQL["hold_record"], values).fetchone() is not None
 
 
 def _is_news(connection: Connection, finding: Finding) -> bool:
     """Raise and calm the alarms; False when that was done before."""
-    values: dict[str, Any] = {
-        "game_id": finding.game_id,
-        "container_id": finding.seen.current_container_id if finding.seen else None,
-    }
+    values = _of(finding)
     if finding.raises is not None:
         alarm = values_of(finding.raises) | {"details": json.dumps(dict(finding.raises.details))}
         alarm |= {"ahead_s": AHEAD_S, "pause_s": OOM_PAUSE_S}
@@ -246,6 +221,4 @@ def _is_news(connection: Connection, finding: Finding) -> bool:
             left = connection.execute(SQL["get_alarm"], calm).fetchall()
             require_kept("alarms", sum(row["container_id"] != values["container_id"] for row in left), len(left))
             return False
-        if finding.restores:
-            connection.execute(SQL["restore_snapshot"], values)
     return True

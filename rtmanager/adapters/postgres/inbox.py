@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from rtmanager.adapters.postgres.changes import as_json
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.endings import as_json
 from rtmanager.adapters.postgres.queries import SQL, require_kept
 from rtmanager.adapters.postgres.queue import job_values
 from rtmanager.adapters.postgres.schema import MigrationFailed, require_counters

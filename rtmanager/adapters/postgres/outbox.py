@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rtmanager.adapters.postgres.changes import add_messages, as_json
 from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.endings import add_messages, as_json
 from rtmanager.adapters.postgres.inbox import holder_of
 from rtmanager.adapters.postgres.queries import SQL, require_kept, write_kept
 from rtmanager.domain.messages import Message, Stream, intents_summary

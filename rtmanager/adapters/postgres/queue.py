@@ -7,12 +7,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from rtmanager.adapters.postgres.changes import write_ending, write_endings
 from rtmanager.adapters.postgres.database import Database
-from rtmanager.adapters.postgres.endings import write_ending, write_endings
 from rtmanager.adapters.postgres.queries import SQL, dropped, require_kept
 from rtmanager.adapters.postgres.session_lock import NAMES_CLASS, PRESENCE_CLASS
 from rtmanager.domain.errors import ErrorCode, Unavailable
-from rtmanager.domain.operation import QUEUED, Completion, Operation, OpKind, OpSource, Outcome, Request
+from rtmanager.domain.operation import KINDS, QUEUED, Completion, Operation, OpKind, OpSource, Outcome, Request
 from rtmanager.domain.record import Status
 from rtmanager.ports.store import (
     LONGEST_DELAY_S,
@@ -348,7 +348,7 @@ def _operation(row: Mapping[str, Any]) -> Operation:
         by_stream = row["stream"] is not None
         request = Request(
             game_id=str(row["game_id"]),
-            kind=OpKind.STOP if row["kind"] == OpKind.STOP else OpKind.START,
+            kind=OpKind(row["kind"]) if row["kind"] in KINDS else OpKind.START,
             source=OpSource.LOBBY_STREAM if by_stream else OpSource.AUTO_RECONCILE,
             source_ref=str(row["source_ref"]),
             problem=(ErrorCode.INTERNAL_ERROR, f"its row in the table of operations cannot be read: {error}"),

@@ -1,13 +1,13 @@
-"""Reads and writes `runtime_records`."""
+"""Reads `runtime_records`."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rtmanager.adapters.postgres.database import Connection, Database
-from rtmanager.adapters.postgres.queries import SQL, dropped, values_of
-from rtmanager.domain.record import RecordChange, RuntimeRecord, Status
+from rtmanager.adapters.postgres.database import Database
+from rtmanager.adapters.postgres.queries import SQL
+from rtmanager.domain.record import RuntimeRecord, Status
 
 
 class PostgresRecords:
@@ -41,24 +41,6 @@ class PostgresRecords:
         return self._database.read_texts(
             "records", SQL["list_records_as_json"], [status or "", after or "", str(limit)]
         )
-
-
-def write_change(connection: Connection, change: RecordChange) -> bool:
-    """Store a record's new state; False when the stored one is not the one that the change was decided on.
-
-    Raises `StoreRejected` when it is that one, but stays unchanged.
-    """
-    values = values_of(change.new)
-    if change.seen is None:
-        done = connection.execute(SQL["insert_record"], values).rowcount == 1
-        as_seen = done or connection.execute(SQL["get_record"], values).fetchone() is None
-    else:
-        values |= {"seen_status": change.seen.status, "seen_container_id": change.seen.current_container_id}
-        done = connection.execute(SQL["update_record"], values).rowcount == 1
-        as_seen = done or connection.execute(SQL["hold_record"], values).fetchone() is not None
-    if as_seen and not done:
-        raise dropped(f"runtime_records: 0 of 1, of game {change.new.game_id}")
-    return done
 
 
 def read_record(row: Mapping[str, Any]) -> RuntimeRecord:

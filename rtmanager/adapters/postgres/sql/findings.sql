@@ -5,9 +5,9 @@ SELECT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s AND state <> '
 -- name: hold_record
 -- Returns a row while the record is the one that was decided on, and locks it until the transaction ends.
 SELECT FROM runtime_records
-WHERE game_id = %(game_id)s AND status = %(seen_status)s
-  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s
-FOR SHARE;
+WHERE game_id = %(game_id)s AND status = %(status)s
+  AND current_container_id IS NOT DISTINCT FROM %(container_id)s
+FOR NO KEY UPDATE;
 
 -- name: raise_alarm
 -- Returns no row when this occasion is already recorded.
@@ -59,21 +59,6 @@ FROM (SELECT) one
 LEFT JOIN alarms probe ON probe.game_id = %(game_id)s AND probe.kind = 'probe'
                        AND probe.container_id = %(container_id)s
 WHERE s.game_id = %(game_id)s AND s.container_id = %(container_id)s AND s.status = 'inspect_unhealthy';
-
--- name: upsert_last_exit
-INSERT INTO last_exits (game_id, container_id, exit_code, oom, log, exited_at, requested_by, budget_used_up)
-VALUES (%(game_id)s, %(container_id)s, %(exit_code)s, %(oom)s, %(log)s, %(exited_at)s, %(requested_by)s,
-        %(budget_used_up)s)
-ON CONFLICT (game_id) DO UPDATE
-SET container_id = excluded.container_id, exit_code = excluded.exit_code, oom = excluded.oom,
-    log = excluded.log, exited_at = excluded.exited_at, requested_by = excluded.requested_by,
-    budget_used_up = excluded.budget_used_up;
-
--- name: plan_restart
-INSERT INTO crash_restarts (game_id, container_id, due_at, cause)
-VALUES (%(game_id)s, %(container_id)s, %(due_at)s, %(cause)s)
-ON CONFLICT (game_id) DO UPDATE
-SET container_id = excluded.container_id, due_at = excluded.due_at, cause = excluded.cause, tries = excluded.tries;
 
 -- name: lock_due_restarts
 -- Locks the plans of this cause that are due; skips one that another instance has locked, and one whose game has an

@@ -74,27 +74,6 @@ FROM (
     OFFSET 0) page
 ORDER BY game_id;
 
--- name: insert_record
--- Inserts a game's first record; changes nothing when another writer was first.
-INSERT INTO runtime_records (
-    game_id, status, current_container_id, current_image_ref, engine_endpoint, state_path, docker_network,
-    started_at, stopped_at, removed_at, last_op_at, created_at)
-VALUES (
-    %(game_id)s, %(status)s, %(current_container_id)s, %(current_image_ref)s, %(engine_endpoint)s,
-    %(state_path)s, %(docker_network)s, %(started_at)s, %(stopped_at)s, %(removed_at)s, %(last_op_at)s,
-    %(created_at)s)
-ON CONFLICT (game_id) DO NOTHING;
-
--- name: update_record
--- Compare and swap: only while status and container are those that the change was decided on.
-UPDATE runtime_records
-SET status = %(status)s, current_container_id = %(current_container_id)s,
-    current_image_ref = %(current_image_ref)s, engine_endpoint = %(engine_endpoint)s,
-    state_path = %(state_path)s, docker_network = %(docker_network)s, started_at = %(started_at)s,
-    stopped_at = %(stopped_at)s, removed_at = %(removed_at)s, last_op_at = %(last_op_at)s
-WHERE game_id = %(game_id)s AND status = %(seen_status)s
-  AND current_container_id IS NOT DISTINCT FROM %(seen_container_id)s;
-
 -- name: lock_name
 -- Locks the name until the transaction ends, so that a start and an adoption cannot both claim it in any case.
 SELECT pg_advisory_xact_lock(%(names_class)s, hashtext(current_schema() || '.' || lower(%(game_id)s::text COLLATE "C")));

@@ -27,13 +27,14 @@ from rtmanager.adapters.postgres.outbox import PostgresOutbox
 from rtmanager.adapters.postgres.queue import PostgresQueue
 from rtmanager.adapters.postgres.records import PostgresRecords
 from rtmanager.adapters.postgres.session_lock import PostgresSessionLock
-from rtmanager.bootstrap.dependencies import Dependencies
+from rtmanager.bootstrap.dependencies import Dependencies, is_loopback
 from rtmanager.bootstrap.readiness import Readiness
 from rtmanager.bootstrap.startup import Startup, StartupFailed
 from rtmanager.bootstrap.watchers import Watch
 from rtmanager.config.settings import Config
 from rtmanager.domain.errors import DependencyError, RuntimeManagerError, with_remedy
 from rtmanager.domain.image_policy import ImagePolicy
+from rtmanager.http.access import Access
 from rtmanager.http.api import LANES, Api
 from rtmanager.http.refusals import StoreRefusals
 from rtmanager.http.server import HttpServer
@@ -53,6 +54,8 @@ from rtmanager.workers.image_retention import PullNotes
 from rtmanager.workers.ingest import Ingest
 from rtmanager.workers.loop import Loop
 from rtmanager.workers.outbox import Relay
+from rtmanager.workers.peers import PERIOD_S as PEERS_PERIOD_S
+from rtmanager.workers.peers import PeerWatch
 from rtmanager.workers.state_root import StateRootWatch
 from rtmanager.workers.status import Workers, WorkerStatus
 
@@ -197,6 +200,10 @@ class _Service:
         self._streams = parts.streams
         self._docker = parts.guarded_docker
         self._one_daemon = parts.one_daemon
+        self._tokens = parts.tokens
+        # No container reaches a listener on loopback.
+        is_reached = not is_loopback(config.http_addr.host)
+        self._peers = PeerWatch(parts.docker, config.docker_network) if is_reached else None
         self._state_directories = parts.state_directories
         self._store = _Store(config, parts.database, self._operation_refused)
         self._relay = Relay(
@@ -265,6 +272,10 @@ class _Service:
         stack.callback(self._lobby.close)
         stack.callback(self._readiness.close)
         stack.callback(self._executor.join)
+        if (peers := self._peers) is not None:
+            period_s = PEERS_PERIOD_S
+            loop = self._loop("peers", peers.step, period_s=period_s, wake=peers.wake, interrupt=peers.interrupt)
+            self._start_loop(stack, loop)
         # From here on nothing needs Docker: this ends calls that still wait for it, and so their threads.
         stack.callback(self._docker.close)
         stack.callback(self._store.session_lock.close)
@@ -345,6 +356,7 @@ class _Service:
             logger=self._logger,
             count_lost_directory=self._lost_directories.inc,
             pulled=PullNotes(self._store.images, self._docker, self._logger).note,
+            launches=self._peers.changed if self._peers else lambda: None,
         )
 
     def _http_server(self) -> HttpServer:
@@ -358,6 +370,7 @@ class _Service:
             refusals=self._refusals,
             logger=self._logger,
             hosts=self._config.http_hosts,
+            access=Access(self._tokens.current if self._tokens else None, self._peers),
         )
         server = HttpServer(self._config.http_addr, api.handle, logger=self._logger, lanes=LANES, lane_of=api.lane)
         self._workers.watch("http", lambda: server.is_deaf)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from rtmanager.adapters.docker import DockerRuntime
 from rtmanager.adapters.docker.events import DockerEvents
@@ -23,6 +24,8 @@ from rtmanager.adapters.probing import EngineProbes
 from rtmanager.adapters.redis_access import Tls
 from rtmanager.adapters.redis_streams import RedisStreams
 from rtmanager.adapters.state_directories import HostStateDirectories
+from rtmanager.adapters.token_files import TokenFiles
+from rtmanager.config.parsers import Address
 from rtmanager.config.settings import Config
 from rtmanager.domain.daemon import Match
 from rtmanager.domain.errors import DependencyError, FinalAnswer, RuntimeManagerError, TemporaryAnswer, Unavailable
@@ -106,6 +109,9 @@ class Dependencies:
     state_root: str
     log_driver: str
     log_options: Mapping[str, str]
+    #: Where the REST API listens, and its tokens; None: every caller is served.
+    http_addr: Address
+    tokens: TokenFiles | None
     #: Warnings of the last check of each dependency, which do not prevent a start.
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
@@ -163,6 +169,8 @@ class Dependencies:
             state_root=config.game_state_root,
             log_driver=config.docker_log_driver,
             log_options=config.docker_log_options,
+            http_addr=config.http_addr,
+            tokens=TokenFiles(config.http_tokens_dir, logger) if config.http_tokens_dir else None,
         )
 
     def close(self) -> None:
@@ -202,6 +210,7 @@ class Dependencies:
                 self._check_state_root,
                 f"look at the file system of {self.state_root}: df, mount, dmesg",
             ),
+            Check("access", "tokens", self._check_access, "see RTMANAGER_HTTP_TOKENS_DIR"),
         )
 
     def daemon_check(self) -> Check:
@@ -273,6 +282,28 @@ class Dependencies:
                 f"{warning}; remedy: `python -m rtmanager check` tries it, and says what to do"
             ]
         return self.state_root
+
+    def _check_access(self) -> str:
+        """Check the tokens of the REST API; warn where it has none and others than this host reach it."""
+        if self.tokens is not None:
+            description, self.warnings["access"] = self.tokens.check()
+            return description
+        warnings = self.warnings["access"] = []
+        if not is_loopback(self.http_addr.host):
+            warnings.append(
+                f"whoever reaches {self.http_addr} may start and remove games, since there are no tokens; a game is "
+                "recognised by its container's address alone, and not behind a published port or a proxy; remedy: "
+                "RTMANAGER_HTTP_TOKENS_DIR, or 127.0.0.1 in RTMANAGER_INTERNAL_HTTP_ADDR"
+            )
+        return "no tokens, every caller is served"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this host reaches a listener at `host`. Any name but `localhost` may be another address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _kept_games(records: PostgresRecords) -> Sequence[str]:

@@ -39,6 +39,7 @@ class Config:
     lobby_base_url: str
     http_addr: Address = field(default_factory=lambda: Address("", 8096))
     http_hosts: frozenset[str] = frozenset()
+    http_tokens_dir: str = ""
     postgres_pool_size: int = 16
     redis_username: str = ""
     redis_password: str = field(default="", repr=False)

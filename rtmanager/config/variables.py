@@ -69,6 +69,14 @@ VARIABLES: tuple[Variable, ...] = (
         "are always accepted, any other `Host` is refused",
     ),
     Variable(
+        "RTMANAGER_HTTP_TOKENS_DIR",
+        "http_tokens_dir",
+        parsers.optional_path,
+        "",
+        "the directory of the REST API's bearer tokens, one file `<role>.<caller>` each, with role `gm`, `admin` or "
+        "`read`; read again within a second of a change; without it, every caller is served",
+    ),
+    Variable(
         "RTMANAGER_POSTGRES_PRIMARY_DSN",
         "postgres_dsn",
         postgres_dsn,

@@ -101,6 +101,8 @@ class Request:
     image_ref: str = ""
     reason: str = ""
     problem: tuple[ErrorCode, str] | None = None
+    #: The name of the REST caller; empty where there is none.
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from functools import partial
 
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, Unavailable
 from rtmanager.domain.game import shown
-from rtmanager.domain.operation import OpKind, OpSource
+from rtmanager.domain.operation import OpKind
+from rtmanager.http.access import READS, Access, Caller
+from rtmanager.http.audit import Audit
 from rtmanager.http.authority import foreign_origin, host_is_ours
 from rtmanager.http.bodies import check_json, read_query
 from rtmanager.http.commands import Commands, SyncRequests
@@ -67,7 +69,7 @@ class Api:
 
     `readiness` returns what is not ready, with the reason; nothing when all is. `metrics` returns the metrics in the
     text format of Prometheus. `defect` is called for each request that failed by a defect. `hosts` are the names with
-    dots under which clients reach the manager, in lower case.
+    dots under which clients reach the manager, in lower case. `access` decides who is served; by default everybody.
     """
 
     def __init__(
@@ -83,8 +85,11 @@ class Api:
         refusals: StoreRefusals | None = None,
         waiting_calls: int = WAITING_CALLS,
         hosts: Collection[str] = (),
+        access: Access | None = None,
     ) -> None:
         self._logger = logger
+        self._access = access or Access()
+        self._audit = Audit(logger)
         self._hosts = frozenset(hosts)
         self._defect = defect
         self._refusals = refusals or StoreRefusals(lambda *_: None, logger)
@@ -125,14 +130,16 @@ class Api:
 
     def lane(self, request: Request) -> str:
         """The name of the lane (`LANES`) that answers the request."""
-        if request.method == "GET" or request.method == "HEAD":
+        if request.method in READS:
             return _LANE_OF_PATH.get(request.path, "reads")
         return "operations"
 
     def handle(self, request: Request) -> Response:
         """Answer a request; thread-safe, never raises."""
         request_id = self._request_id(request)
-        response = self._answer(request, request_id)
+        senders: list[Caller] = []
+        response = self._answer(request, request_id, senders.append)
+        self._audit.note(request, response.status, senders[0] if senders else None, request_id)
         return replace(response, headers={**response.headers, "X-Request-Id": request_id})
 
     def _request_id(self, request: Request) -> str:
@@ -141,11 +148,12 @@ class Api:
             return given
         return f"{self._id_prefix}-{next(self._id_numbers)}"
 
-    def _answer(self, request: Request, request_id: str) -> Response:
+    def _answer(self, request: Request, request_id: str, identified: Callable[[Caller], object]) -> Response:
+        """The answer; `identified` is called with the caller as soon as it is known."""
         try:
-            self._check_sender(request)
+            caller = self._check_sender(request, identified)
             endpoint, game_id = self._router.find(request.method, request.path)
-            return self._answer_of(endpoint, _read(request, endpoint, game_id, request_id))
+            return self._answer_of(endpoint, _read(request, endpoint, game_id, request_id, caller))
         except HttpError as refusal:
             return refusal.response()
         except GameBusy as error:
@@ -179,7 +187,22 @@ class Api:
         self._refusals.passed(endpoint.kind)
         return response
 
-    def _check_sender(self, request: Request) -> None:
+    def _check_sender(self, request: Request, identified: Callable[[Caller], object]) -> Caller:
+        """Return the caller. Raises `HttpError` if it may not send this request.
+
+        Liveness and readiness need no token, and do not wait until the client's address is known.
+        """
+        is_probe = request.path in (LIVENESS, READINESS) and request.method in READS
+        self._access.check_peer(request, wait=not is_probe)
+        self._check_origin(request)
+        if is_probe:
+            return Caller()
+        caller = self._access.caller(request)
+        identified(caller)
+        self._access.check_right(request, caller)
+        return caller
+
+    def _check_origin(self, request: Request) -> None:
         """Refuse requests that a browser sent for a page of another origin.
 
         This includes GET: a page with a rebound name could read the answers.
@@ -196,7 +219,7 @@ class Api:
             raise invalid(f"{foreign}: requests for pages of another origin are refused", status=403)
 
 
-def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -> RequestContext:
+def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str, caller: Caller) -> RequestContext:
     if request.body and not endpoint.body:
         raise invalid(f"{request.method} {request.path} takes no body, got {len(request.body)} bytes")
     if request.body:
@@ -205,6 +228,7 @@ def _read(request: Request, endpoint: Endpoint, game_id: str, request_id: str) -
         game_id=game_id,
         query={} if endpoint.query is None else read_query(request.query, endpoint.query),
         body=request.body,
-        source=OpSource.GM_REST if request.headers.get("x-galaxy-caller") == "gm" else OpSource.ADMIN_REST,
+        source=caller.source,
+        caller=caller.name,
         request_id=request_id,
     )

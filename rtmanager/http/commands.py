@@ -90,6 +90,7 @@ class Commands:
             source_ref=f"rest:{context.request_id}",
             image_ref=image_ref,
             reason=reason,
+            caller=context.caller,
         )
         if not self._places.acquire(blocking=False):
             raise HttpError(

@@ -50,14 +50,15 @@ class Waits(Enum):
 class Connection:
     """One client's connection.
 
-    `waits` is what it waits for (None: a request of it is handled), `since` and `deadline` are in monotonic seconds.
+    `peer` is the key of its client (`table.peer_of`), `address` the client's address. `waits` is what it waits for
+    (None: a request of it is handled), `since` and `deadline` are in monotonic seconds.
     """
 
-    def __init__(self, client: socket.socket, peer: str, limits: HttpLimits) -> None:
+    def __init__(self, client: socket.socket, peer: str, limits: HttpLimits, address: str = "") -> None:
         self.socket = client
         self.peer = peer
         self.limits = limits
-        self.reader = RequestReader(limits)
+        self.reader = RequestReader(limits, address)
         self.waits: Waits | None = None
         self.since = self.deadline = 0.0
         #: Events that the poller watches its socket for (`selectors`), 0 when it does not.

@@ -37,13 +37,18 @@ STATUS_OF: Mapping[ErrorCode, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `path` is percent-encoded, as it was sent; the names of `headers` are in lower case."""
+    """One request. `path` is percent-encoded, as it was sent; the names of `headers` are in lower case.
+
+    `address` is the client's IP address; an IPv4 address is in its own form, also if it came by IPv6. It is empty where
+    there is no connection.
+    """
 
     method: str
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,8 @@ def _parse_fields(lines: list[str], limits: HttpLimits) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not _FIELD_NAME.fullmatch(name):
-            raise invalid(f"header line {shown(line)}: expected Name: value, on one line")
+            # Only its first word: a token may follow.
+            raise invalid(f"header line {shown(line.split()[0] if line.split() else line)}…: expected Name: value")
         name, value = name.lower(), value.strip(" \t")
         if name not in headers:
             headers[name] = value

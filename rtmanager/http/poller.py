@@ -19,7 +19,7 @@ from contextlib import suppress
 from rtmanager.http.connection import ClientLeft, Connection, Waits
 from rtmanager.http.limits import HttpLimits, open_files
 from rtmanager.http.messages import HttpError, Response, invalid
-from rtmanager.http.table import ConnectionTable, peer_of
+from rtmanager.http.table import ConnectionTable, address_of, peer_of
 from rtmanager.threads import Thread
 
 #: Connections that are accepted before other sockets are served.
@@ -62,7 +62,7 @@ class Poller:
         #: Connections whose next request is read after the other sockets are served, in order.
         self._put_off: OrderedDict[Connection, None] = OrderedDict()
         self._listener: socket.socket | None = None
-        #: An accepted client for which there is no room yet, with its peer.
+        #: An accepted client for which there is no room yet, with its address.
         self._held: tuple[socket.socket, str] | None = None
         self._thread = Thread(self._run, "rtm-http", lasting=True)
         self._readers: set[Connection] = set()
@@ -209,7 +209,7 @@ class Poller:
                     self._make_room(None)
                     self._pause(_PAUSE_S)
                 return
-            if not self._welcome(client, peer_of(address[0])):
+            if not self._welcome(client, address_of(address[0])):
                 return
 
     def _pause(self, pause_s: float) -> None:
@@ -226,15 +226,16 @@ class Poller:
         if held is not None:
             self._welcome(*held)
 
-    def _welcome(self, client: socket.socket, peer: str) -> bool:
+    def _welcome(self, client: socket.socket, address: str) -> bool:
         """Add the client; False when there is no room: it waits, and so do later ones."""
+        peer = peer_of(address)
         if self._table.crowded_for(peer) and not self._make_room(peer):
-            self._held = (client, peer)
+            self._held = (client, address)
             self._pause(_CHECK_S)
             return False
         try:
             client.setblocking(True)  # non-blocking calls pass MSG_DONTWAIT themselves
-            connection = Connection(client, peer, self._limits)
+            connection = Connection(client, peer, self._limits, address)
         except OSError as error:
             self._logger.debug("http client left", extra={"reason": repr(error)})
             client.close()

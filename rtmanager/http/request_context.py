@@ -19,6 +19,8 @@ class RequestContext:
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     source: OpSource = OpSource.ADMIN_REST
+    #: The sender's name; empty where it gave none.
+    caller: str = ""
     request_id: str = ""
 
 

@@ -21,10 +21,11 @@ _TLS = 0x16
 
 
 class RequestReader:
-    """Reads the requests of one connection, one after the other."""
+    """Reads the requests of one connection, one after the other; `address` is the client's."""
 
-    def __init__(self, limits: HttpLimits) -> None:
+    def __init__(self, limits: HttpLimits, address: str = "") -> None:
         self._limits = limits
+        self._address = address
         self._buffer = bytearray()
         #: Bytes of the head that have been checked.
         self._checked = 0
@@ -64,7 +65,7 @@ class RequestReader:
         if body is None:
             return None
         self._head, self._chunks, self._continue_owed = None, None, False
-        return Request(head.method, head.path, head.query, head.headers, body), head.keep_alive
+        return Request(head.method, head.path, head.query, head.headers, body, self._address), head.keep_alive
 
     def takes_continue(self) -> bool:
         """Whether the client holds the body back until it receives 100 Continue; true once a request."""

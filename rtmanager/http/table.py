@@ -73,9 +73,13 @@ class ConnectionTable:
 
 def peer_of(host: str) -> str:
     """The key of one client: its IPv4 address, or its IPv6 /64 network, all of which one client may own."""
+    address = address_of(host)
+    return str(IPv6Address(int(IPv6Address(address)) >> 64 << 64)) if ":" in address else address
+
+
+def address_of(host: str) -> str:
+    """The address of a client in its shortest form, without a zone; an IPv4 address also if it came by IPv6."""
     if ":" not in host:
         return host
     address = IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64))
+    return str(address.ipv4_mapped or address)

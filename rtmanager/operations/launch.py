@@ -192,6 +192,7 @@ def launch(progress: Progress, tools: Tools, spec: ContainerSpec, start: Start |
     Raises `OperationFailed` or `ClaimLost`.
     """
     progress.committed = True
+    tools.launches()
     start = start or partial(tools.runtime.launch, spec)
     container_id = _under_its_name(tools, spec, start, partial(tools.confirm, progress.operation))
     note_running(progress, container_id, spec.image_ref, spec.state_path, spec.network)

@@ -67,6 +67,9 @@ class Tools:
     #: Notes that an image was pulled for an operation: the reference and the image's id.
     pulled: Callable[[str, str], None] = lambda _image_ref, _image_id: None
 
+    #: Called before a container gets its address.
+    launches: Callable[[], object] = lambda: None
+
     def confirm(self, operation: Operation) -> None:
         """Raise `ClaimLost` when another claim holds the operation by now.
 

@@ -280,7 +280,9 @@ class QueueContract(StoreContract):
     """Calls and claims: one at a time for each game."""
 
     def test_a_call_is_claimed_with_all_that_was_requested(self) -> None:
-        submitted = request("g1", OpKind.PATCH, source_ref="req-7", image_ref="galaxy/game:1.2.3")
+        submitted = request(
+            "g1", OpKind.PATCH, source_ref="req-7", image_ref="galaxy/game:1.2.3", caller="game-master-1"
+        )
         operation_id = self.queue.submit(submitted)
         operation = self.claim_one()
         self.assertEqual((operation.operation_id, operation.request), (operation_id, submitted))

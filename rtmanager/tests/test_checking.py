@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import unittest
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -110,6 +112,44 @@ class WritingTest(unittest.TestCase):
 
 
 LABELS = {"com.galaxy.cpu_quota": "9000", "com.galaxy.memory": "none"}
+
+
+class AccessTest(unittest.TestCase):
+    def parts(self, **changes: str) -> Dependencies:
+        parts = Dependencies.of(config(**changes), logging.getLogger("test"))
+        self.addCleanup(parts.close)
+        return parts
+
+    def result(self, **changes: str) -> Result:
+        parts = self.parts(**changes)
+        [check] = [each for each in parts.checks() if each.name == "access"]
+        return next(results([check], parts.warnings, logging.getLogger("test")))
+
+    def test_without_tokens_a_listener_that_others_reach_is_warned_of(self) -> None:
+        for address in (":8096", "0.0.0.0:8096", "[::]:8096", "10.0.0.7:1", "rtmanager:8096"):
+            found = self.result(INTERNAL_HTTP_ADDR=address)
+            [warning] = found.warnings
+            self.assertTrue(found.ok)
+            for text in (address, "remedy: RTMANAGER_HTTP_TOKENS_DIR"):
+                self.assertIn(text, warning)
+        for address in ("127.0.0.1:0", "127.1.2.3:8096", "[::1]:8096", "localhost:8096", "LOCALHOST:1"):
+            self.assertEqual(self.result(INTERNAL_HTTP_ADDR=address).warnings, [], address)
+
+    def test_tokens_are_read_and_a_fault_in_them_fails_with_its_remedy(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, "gm.game-master-1")
+            file.touch(0o600)
+            found = self.result(HTTP_TOKENS_DIR=directory)
+            self.assertFalse(found.ok)
+            self.assertIn("'gm.game-master-1' is empty", found.message)
+            self.assertIn(f"> {directory}/gm.game-master-1", found.remedy)
+            file.write_text("0123456789abcdef")
+            self.assertEqual(
+                self.result(HTTP_TOKENS_DIR=directory),
+                Result("access", True, f"1 token in {directory}", warnings=[]),
+            )
+            file.chmod(0o604)
+            self.assertIn("gm.game-master-1", self.result(HTTP_TOKENS_DIR=directory).warnings[0])
 
 
 class Images:

@@ -112,7 +112,7 @@ class CheckForAProgramTest(unittest.TestCase):
 
     def test_it_is_one_object_on_stdout_whatever_is_wrong(self) -> None:
         code, found, _ = self.run_check(RTMANAGER_DOCKER_HOST="unix:///nowhere")
-        names = [*("postgres", "redis", "docker", "network", "log driver", "state root"), *LATER]
+        names = [*("postgres", "redis", "docker", "network", "log driver", "state root", "access"), *LATER]
         self.assertEqual((code, found["ok"], [each["name"] for each in found["checks"]]), (cli.FAILED, False, names))
         not_tried = [each["name"] for each in found["checks"] if each["ok"] is None]
         self.assertEqual(not_tried, ["log driver", *LATER])

@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "caller-ignored",
         "what the Game Master did stands in the log as the administrator's doing",
-        Edit("http/api.py", "OpSource.GM_REST if request.headers", "OpSource.ADMIN_REST if request.headers"),
+        Edit("http/access.py", 'OpSource.GM_REST if given == "gm"', 'OpSource.ADMIN_REST if given == "gm"'),
         check=module("test_rest"),
     ),
     Mutant(

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from rtmanager.domain.container import (
+    KIND,
     LABEL_CPU_QUOTA,
     LABEL_DEPLOYMENT,
     LABEL_GAME_ID,
@@ -21,6 +23,7 @@ from rtmanager.domain.container import (
     LABEL_MEMORY,
     LABEL_OWNER,
     LABEL_PIDS_LIMIT,
+    OWNER,
     ContainerState,
     ContainerView,
 )
@@ -217,6 +220,39 @@ def networks_called(found: object, name: str) -> frozenset[str]:
     return frozenset(str(network.get("Id")) for network in networks if network.get("Name") == name)
 
 
+def subnets(found: object, name: str) -> tuple[list[IPv4Network | IPv6Network], frozenset[str]]:
+    """Return subnets and gateways of the networks with exactly this name in the answer of `GET /networks`."""
+    networks = [each for each in map(_members, _list_of(found)) if each.get("Name") == name]
+    configs = [
+        _members(config)
+        for network in networks
+        for config in _list_of(_members(network.get("IPAM")).get("Config"))[:MOST_NETWORKS]
+    ]
+    return (
+        [subnet for config in configs if (subnet := _subnet(config.get("Subnet"))) is not None],
+        frozenset(filter(None, (_shortest(config.get("Gateway")) for config in configs))),
+    )
+
+
+def addressed(found: object) -> tuple[str, bool, frozenset[str]] | None:
+    """Decode an entry of `GET /containers/json`: its id, whether it is a game, its addresses; None without an id."""
+    entry = _members(found)
+    container_id = _container_id(entry.get("Id"))
+    labels = _labels(entry.get("Labels"), _CONTAINER_LABELS)
+    is_game = labels.get(LABEL_OWNER) == OWNER and labels.get(LABEL_KIND) == KIND
+    return (container_id, is_game, addresses_in(entry)) if container_id else None
+
+
+def addresses_in(found: object) -> frozenset[str]:
+    """Return all addresses of a container, in their shortest form, from its list entry or its inspection."""
+    members = [
+        network.get(name)
+        for network in _networks(_members(found)).values()
+        for name in ("IPAddress", "GlobalIPv6Address")
+    ]
+    return frozenset(filter(None, map(_shortest, members)))
+
+
 def daemon(found: object) -> tuple[str, str]:
     """Return a daemon's id and host name from the answer of `GET /info`; empty where missing."""
     answer = _members(found)
@@ -322,6 +358,21 @@ def _addresses(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 def _address(found: object) -> str:
     return found if isinstance(found, str) and _ADDRESS.fullmatch(found) else ""
+
+
+def _shortest(found: object) -> str:
+    """Return an address in its shortest form; empty for anything else."""
+    try:
+        return str(ip_address(_address(found)))
+    except ValueError:
+        return ""
+
+
+def _subnet(found: object) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(found, strict=False) if isinstance(found, str) else None
+    except ValueError:
+        return None
 
 
 def _health(state: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import docker
 from docker.errors import APIError
 from requests import Response
 
-from rtmanager.adapters.docker import decode, skim, survey
+from rtmanager.adapters.docker import addresses, decode, skim, survey
 from rtmanager.adapters.docker.answers import REMOVING, AnswerKind, Unreadable, answered, checked, kind_of, words
 from rtmanager.adapters.docker.daemon_client import DaemonClient, Deadlines
 from rtmanager.adapters.docker.errors import launch_refused, name_of_nobody
@@ -43,6 +43,7 @@ from rtmanager.domain.daemon import SeenDaemon
 from rtmanager.domain.errors import ErrorCode, FinalAnswer, RuntimeManagerError, TemporaryAnswer
 from rtmanager.domain.outage import RuntimeRun
 from rtmanager.domain.text import bounded
+from rtmanager.ports.peers import NetworkAddresses
 from rtmanager.ports.runtime import (
     ContainerNotFound,
     Image,
@@ -301,6 +302,14 @@ class DockerRuntime:
     def log_drivers(self) -> frozenset[str]:
         """Return the log drivers of Docker and of its plugins; see `survey`."""
         return survey.log_drivers(self._engine)
+
+    def network_addresses(self, network: str) -> NetworkAddresses:
+        """See `ports.peers`."""
+        return addresses.of_network(self._engine, network)
+
+    def has_address(self, container_id: str, address: str) -> bool:
+        """See `ports.peers`."""
+        return addresses.has(self._engine, container_id, address)
 
     def local_references(self) -> list[str]:
         """Return a reference of each image on the Docker host, the oldest first."""

@@ -89,6 +89,7 @@ _ANSWER = _Kept(
     Config=_Kept(("Image", "Tty"), Labels=_Kept(_LABELS)),
     HostConfig=_Kept(("NetworkMode",)),
     NetworkSettings=_Kept(Networks=_Kept.every(_Kept(("GlobalIPv6Address", "IPAddress")))),
+    IPAM=_Kept(Config=_Kept.every(_Kept(("Gateway", "Subnet")))),
     # An entry of the image list; the log drivers.
     RepoTags=_SCALARS,
     RepoDigests=_SCALARS,

@@ -330,6 +330,7 @@ def _request_values(request: Request) -> dict[str, Any]:
         "source_ref": request.source_ref,
         "image_ref": request.image_ref,
         "reason": request.reason,
+        "caller": request.caller,
     }
 
 
@@ -365,6 +366,7 @@ def _readable(row: Mapping[str, Any]) -> Operation:
         image_ref=row["image_ref"],
         reason=row["reason"],
         problem=problem,
+        caller=row["caller"] or "",
     )
     return Operation(
         row["id"],

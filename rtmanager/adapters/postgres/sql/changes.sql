@@ -45,9 +45,9 @@ agreed AS (
 logged AS (
     INSERT INTO operation_log (
         game_id, op_kind, op_source, source_ref, image_ref, container_id, outcome, error_code, error_message,
-        started_at, finished_at)
+        started_at, finished_at, caller)
     SELECT l.game_id, l.kind, l.source, l.source_ref, l.image_ref, l.container_id, l.outcome, l.error_code,
-           l.error_message, l.started_at, l.finished_at
+           l.error_message, l.started_at, l.finished_at, agreed.caller
     FROM agreed, ROWS FROM (
         json_to_recordset(agreed.log) AS (
             game_id text, kind text, source text, source_ref text, image_ref text, container_id text, outcome text,
@@ -120,7 +120,7 @@ FROM ours CROSS JOIN lacking LEFT JOIN agreed ON agreed.game_id = ours.game_id;
 -- The separate ids and the subquery are for the planner. It estimates a hundred rows of JSON, and a small index of
 -- running operations, which is full of dead entries, and would read one or the other whole.
 WITH ours AS (
-    SELECT e.*
+    SELECT e.*, o.caller
     FROM json_to_recordset(%(rows)s::json)
          AS e (id bigint, generation bigint, game_id text, source_ref text, outcome text, error_code text,
                error_message text, seen json, record json, snapshot json, log json, messages json,
@@ -142,7 +142,7 @@ ended AS (
 -- name: write_finding
 -- Writes all changes of a finding or none.
 WITH ours AS (
-    SELECT *
+    SELECT *, NULL::text AS caller
     FROM json_to_recordset(%(rows)s::json)
          AS e (id bigint, game_id text, seen json, record json, snapshot json, log json, messages json,
                last_exit json, keeps_plan boolean, plan json)),

@@ -121,8 +121,8 @@ FROM known;
 
 -- name: submit_call
 -- Turns a REST call into an operation, unless its game has one that is not done.
-INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason)
-SELECT %(game_id)s::text, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s
+INSERT INTO operations (game_id, kind, source, source_ref, image_ref, reason, caller)
+SELECT %(game_id)s::text, %(kind)s, %(source)s, %(source_ref)s, %(image_ref)s, %(reason)s, nullif(%(caller)s, '')
 WHERE NOT EXISTS (SELECT FROM operations WHERE game_id = %(game_id)s::text AND state <> 'done')
 ON CONFLICT (game_id) WHERE state <> 'done' AND stream IS NULL DO NOTHING
 RETURNING id;
@@ -199,7 +199,7 @@ WHERE id IN (
     JOIN operations o ON o.id = head.id
     WHERE o.state = (SELECT 'due')
     FOR UPDATE OF o SKIP LOCKED)
-RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
+RETURNING id, game_id, kind, source, source_ref, image_ref, reason, caller, problem_code, problem_message,
           stream, generation, deferrals, defects, answer,
           -- As numbers, which psycopg always reads: one moment that it cannot read would block every claim.
           extract(epoch FROM accepted_at)::float8 AS accepted_s,
@@ -211,7 +211,7 @@ UPDATE operations
 SET state = 'running', owner = %(owner)s, generation = generation + 1, heartbeat_at = clock_timestamp(),
     deferred_why = NULL
 WHERE id = %(id)s AND state = 'due'
-RETURNING id, game_id, kind, source, source_ref, image_ref, reason, problem_code, problem_message,
+RETURNING id, game_id, kind, source, source_ref, image_ref, reason, caller, problem_code, problem_message,
           stream, generation, deferrals, defects, answer,
           extract(epoch FROM accepted_at)::float8 AS accepted_s,
           coalesce(extract(epoch FROM clock_timestamp() - answer_since), 0)::float8 AS answer_s;

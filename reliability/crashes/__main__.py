@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.fixtures import postgres
 from harness.runs import flag
 from reliability.crashes.cells import FAILED, Verdict
-from reliability.crashes.matrix import ACTIONS, Matrix, Reached
+from reliability.crashes.matrix import ACTIONS, Matrix, Reached, settings
 from reliability.crashes.platform import REST_TIMEOUT_S
 from reliability.crashes.scenarios import SCENARIOS
 
@@ -33,7 +33,8 @@ def main() -> bool:
     flag.begin()
     began = time.monotonic()
     with ExitStack() as stack:
-        matrix = Matrix(stack.enter_context(postgres.start()), arguments.jobs, stack, arguments.patience)
+        server = stack.enter_context(postgres.start(settings=settings(arguments.jobs)))
+        matrix = Matrix(server, arguments.jobs, stack, arguments.patience)
         reached = matrix.observe(arguments.scenario or tuple(SCENARIOS))
         todo = [
             cell

@@ -40,6 +40,8 @@ EACH_TIME = ("docker.create", "docker.start", "docker.stop", "docker.remove", "p
 MOST_TIMES = 4
 #: Platforms with their own Docker daemon at a time: each start of a daemon takes a second of both processors.
 MOST_DAEMONS = 3
+#: Connections to PostgreSQL that a platform may use: two managers, each of 19, and the matrix itself.
+CONNECTIONS_PER_PLATFORM = 45
 ACTIONS = ("exit", "raise")
 
 
@@ -89,6 +91,11 @@ def sample(found: Sequence[Cell], count: int, seed: int) -> list[Cell]:
     return list(first.values())[:count]
 
 
+def settings(side_by_side: int) -> dict[str, str]:
+    """Return the settings of a PostgreSQL server that has enough connections for the platforms."""
+    return {"max_connections": str((side_by_side + MOST_DAEMONS) * CONNECTIONS_PER_PLATFORM)}
+
+
 class Matrix:
     """Platforms to run cells on in parallel; created when first needed."""
 
@@ -129,7 +136,7 @@ class Matrix:
         return self._on_a_platform(SCENARIOS[cell.scenario], lambda platform: cells.run(platform, cell))
 
     def _on_a_platform(self, scenario: Scenario, work: Callable[[Platform], T]) -> T:
-        """Run `work` on a free platform; one on which a cell failed is kept for inspection, and not reused."""
+        """Run `work` on a free platform; one on which a cell failed is kept for inspection, without its manager."""
         free = self._free[scenario.own_daemon]
         with self._daemons if scenario.own_daemon else nullcontext():
             try:
@@ -137,7 +144,9 @@ class Matrix:
             except Empty:
                 platform = self._made(scenario.own_daemon)
             done = work(platform)
-            if not (isinstance(done, Verdict) and done.outcome == cells.FAILED):
+            if isinstance(done, Verdict) and done.outcome == cells.FAILED:
+                platform.kill()  # else its connections to PostgreSQL are missing to the other cells
+            else:
                 free.put(platform)
         return done
 

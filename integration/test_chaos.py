@@ -16,9 +16,9 @@ from reliability.chaos.run import Report, Rounds, run, until_time_is_up
 from reliability.upgrade import FAULTS, REPOSITORY, Exchanges
 
 #: Duration of the faults; starting the servers, recovery and the check take as long again.
-SECONDS = 20.0
+SECONDS = 15.0
 #: Of each phase of an upgrade. `make upgrade` takes two releases.
-UPGRADE_S = 8.0
+UPGRADE_S = 6.0
 SEED = "7"
 
 

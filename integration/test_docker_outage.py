@@ -15,7 +15,7 @@ from integration.support import images
 from integration.support.watched import WatchedTestCase
 
 #: The number of games that run when Docker ends; `make recovery` uses fifty.
-GAMES = int(os.environ.get("RTM_OUTAGE_GAMES") or 6)
+GAMES = int(os.environ.get("RTM_OUTAGE_GAMES") or 4)
 #: Seconds in which they are started.
 STARTED_WITHIN_S = 30.0 + 2 * GAMES
 #: Seconds after Docker's return in which all of them run again, on two cores.

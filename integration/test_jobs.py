@@ -54,6 +54,7 @@ class Jobs(RuntimeTestCase):
             "outcome": "success",
             "error_code": None,
             "error_message": None,
+            "caller": None,
         }
         self.assertEqual(row, expected)
         [event] = self.entries("runtime:health_events")

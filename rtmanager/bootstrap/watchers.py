@@ -171,6 +171,7 @@ class Watch:
             logger=logger,
             present_run=self._runtime.present_run_of_any,
             signals=self._signals,
+            deployment=lambda: self._runtime.deployment,
         )
         self.drift_scan = DriftScan(
             findings=self._findings,

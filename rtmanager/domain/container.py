@@ -130,6 +130,14 @@ class ContainerState(StrEnum):
 ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
 
 
+def is_another(label: str, deployment: str) -> bool:
+    """Return whether a container's label names another deployment.
+
+    Earlier releases set no such label; their containers count as this deployment's.
+    """
+    return label not in ("", deployment)
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerView:
     """The runtime's view of one container at one moment."""
@@ -174,11 +182,8 @@ class ContainerView:
         return self.labels.get(LABEL_GAME_ID, "")
 
     def is_of_another(self, deployment: str) -> bool:
-        """Return whether another deployment owns the container.
-
-        Earlier releases set no such label; their containers count as this deployment's.
-        """
-        return self.labels.get(LABEL_DEPLOYMENT, "") not in ("", deployment)
+        """Return whether another deployment owns the container."""
+        return is_another(self.labels.get(LABEL_DEPLOYMENT, ""), deployment)
 
     def labelled_for(self, game_id: str) -> bool:
         """Return whether the labels assign the container to this game, whatever its name."""

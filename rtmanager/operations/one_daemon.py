@@ -162,6 +162,11 @@ class GuardedRuntime:
         if self._one.is_frozen:
             self.confirm()
 
+    @property
+    def deployment(self) -> str:
+        """The deployment in the label of containers."""
+        return self._one.deployment
+
     # ── the port ──
 
     def ping(self) -> str:

@@ -171,6 +171,8 @@ class ContainerEvent:
     signal: str = ""
     #: Whether the container has a label `signal`, which the event does not separate from the signal of a kill.
     signal_is_label: bool = False
+    #: The deployment in the container's labels; empty when there is none.
+    deployment: str = ""
 
     @property
     def explains_for_s(self) -> float:

@@ -342,6 +342,10 @@ class DockerEventsTest(unittest.TestCase):
         self.assertEqual((kill.signal, kill.signal_is_label), ("28", False))
         self.assertEqual((death.signal, death.signal_is_label), ("", True))
 
+    def test_an_event_has_the_deployment_of_its_container(self) -> None:
+        (labelled, other) = self.received(line(attributes={"com.galaxy.deployment": "deployment-2"}), line("oom"))
+        self.assertEqual((labelled.deployment, other.deployment), ("deployment-2", ""))
+
     def test_two_events_of_an_old_daemon_in_one_second_are_two(self) -> None:
         self.assertEqual(self.received(line(timeNano=None), line(timeNano=None)), [died(), died()])
 

@@ -81,6 +81,7 @@ class ListenerTest(unittest.TestCase):
             logger=self.captured.logger,
             present_run=self.present_run,
             signals=self.signals,
+            deployment=lambda: "deployment-1",
         )
         #: None: it accepts no calls.
         self.began: RuntimeRun | None = RuntimeRun()
@@ -270,6 +271,14 @@ class ListenerTest(unittest.TestCase):
     def test_what_cannot_be_a_games_id_is_left_to_a_pass(self) -> None:
         events = [_event(ContainerEventKind.DIE, game_id=game_id) for game_id in ("a\ufffdb", "../x", "", "x" * 600)]
         self.assertEqual(self.deliver(*events), {})
+
+    def test_events_of_another_deployment_are_ignored(self) -> None:
+        for what in ContainerEventKind:
+            self.assertEqual(self.deliver(_event(what, signal="15", deployment="deployment-2")), {})
+        self.assertEqual((self.run_queries, self.passes), (0, []))
+        for ours in ("", "deployment-1"):
+            self.assertIn("g1", self.deliver(_event(ContainerEventKind.DIE, deployment=ours)))
+            self.reconcile_queue.named.clear()
 
     def test_after_events_that_cannot_be_read_a_pass_follows_and_not_one_for_each(self) -> None:
         unreadable = UnreadableEvent("no JSON")

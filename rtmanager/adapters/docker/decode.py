@@ -173,6 +173,7 @@ def event(found: object) -> ContainerEvent | UnreadableEvent | None:
         time_ns=_time_ns(members),
         signal=text(attributes.get("signal"), WORD) if what is ContainerEventKind.KILL else "",
         signal_is_label=what is not ContainerEventKind.KILL and "signal" in attributes,
+        deployment=text(attributes.get(LABEL_DEPLOYMENT)),
     )
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 
+from rtmanager.domain.container import is_another
 from rtmanager.domain.errors import DependencyError
 from rtmanager.domain.game import is_game_id
 from rtmanager.domain.health import HealthSource
@@ -45,9 +46,14 @@ class EventListener:
         logger: logging.Logger,
         present_run: Callable[[], RuntimeRun] = RuntimeRun,
         signals: SignalMemory | None = None,
+        deployment: Callable[[], str] = str,
     ) -> None:
-        """`present_run` raises `DependencyError` while the runtime accepts no calls, and for no other reason."""
+        """Events of containers of another `deployment` are ignored.
+
+        `present_run` raises `DependencyError` while the runtime accepts no calls, and for no other reason.
+        """
         self._present_run = present_run
+        self._deployment = deployment
         self._signals = signals or SignalMemory()
         #: Whether it accepted no call since the feed was connected; it gets no further one until the next connect.
         self._goes_down = False
@@ -139,6 +145,8 @@ class EventListener:
     def _take(self, event: ContainerEvent) -> None:
         if not is_game_id(event.game_id):
             return  # no record can have this id; a pass reports its container
+        if is_another(event.deployment, self._deployment()):
+            return  # else each deployment of a host would inspect the others' containers at each of their events
         self._logger.debug(
             "container event",
             extra={"game_id": event.game_id, "event": event.what.value, "container_id": event.container_id},

@@ -176,6 +176,25 @@ class Deployments(CommandTestCase):
         self.assertNotEqual(container["Config"]["Labels"]["com.galaxy.deployment"], known)
         self.assertIn("containers of other deployments are left alone", self.log.read_text())
 
+    def test_a_lost_id_is_reported_with_the_row_to_restore_and_no_record_changes(self) -> None:
+        runtime = self.start_runtime(**OFTEN)
+        container_id = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]
+        [label] = [each["Config"]["Labels"]["com.galaxy.deployment"] for each in self.containers()]
+        restore = f"INSERT INTO rtmanager.deployment (id) VALUES ('{label}')"
+        self.rows("DELETE FROM deployment RETURNING 1")
+        self.wait_until(
+            "readiness to report it", lambda: restore in json.dumps(web.call("GET", f"{self.base_url}/readyz")[1])
+        )
+        runtime.stop()
+
+        for command in ("serve", "check"):
+            code, output = self.command(command, self.environment(STARTUP_WAIT="1s"))
+            self.assertEqual(code, 1, output)
+            self.assertIn("the table deployment is empty", output)
+        self.rows(f"{restore} RETURNING 1")
+        self.start_runtime(**OFTEN)
+        self.assertEqual((self.record()["status"], self.record()["current_container_id"]), ("running", container_id))
+
     def test_a_copy_that_is_a_deployment_of_its_own_leaves_the_containers_of_the_original_alone(self) -> None:
         original = self.start_runtime()
         theirs = self.post("start", {"image_ref": self.engine.ref})["current_container_id"]

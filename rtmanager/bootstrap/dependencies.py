@@ -268,6 +268,7 @@ class Dependencies:
     def _check_daemon_again(self) -> str:
         """Confirm the daemon; other checks report one that does not answer."""
         try:
+            self.daemons.require_deployment(self.one_daemon.deployment)
             self.guarded_docker.confirm()
         except OtherDaemon:
             raise

@@ -185,13 +185,14 @@ class ContainerView:
         """Return whether another deployment owns the container."""
         return is_another(self.labels.get(LABEL_DEPLOYMENT, ""), deployment)
 
+    @property
+    def is_game(self) -> bool:
+        """Whether the labels make it a container of a game, of whatever deployment."""
+        return self.labels.get(LABEL_OWNER) == OWNER and self.labels.get(LABEL_KIND) == KIND
+
     def labelled_for(self, game_id: str) -> bool:
         """Return whether the labels assign the container to this game, whatever its name."""
-        return (
-            self.labels.get(LABEL_OWNER) == OWNER
-            and self.labels.get(LABEL_KIND) == KIND
-            and self.labels.get(LABEL_GAME_ID) == game_id
-        )
+        return self.is_game and self.labels.get(LABEL_GAME_ID) == game_id
 
     def belongs_to(self, game_id: str) -> bool:
         """Return whether the manager made the container for this game: labels and name agree."""

@@ -504,7 +504,7 @@ class FakeRuntime:
 
     def _require_start(self, container_id: str, spec: ContainerSpec) -> None:
         if container_id not in self._containers:
-            raise LaunchFailed(f"container {spec.name}: it was removed before it was started")
+            raise ContainerNotFound(f"container {container_id} was removed before its start")
         image = self._images[container_id]
         if spec.game_id in self._launch_failures:
             raise LaunchFailed(f"container {spec.name}: {self._launch_failures.pop(spec.game_id)}")

@@ -278,7 +278,7 @@ def refusals() -> Iterator[None]:
 
 def _under_its_name(tools: Tools, spec: ContainerSpec, start: Start, confirm: Confirm) -> str:
     """Return the container that runs under the game's name, from `start` or an earlier try."""
-    last = ""
+    last, gone = "", ""
     for _ in range(NAME_TRIES):
         try:
             with refusals():
@@ -289,7 +289,19 @@ def _under_its_name(tools: Tools, spec: ContainerSpec, start: Start, confirm: Co
             taken = _settle_name(tools, spec)
             if taken is not None:
                 return taken
-    raise stays_taken(spec.name, last)
+        except ContainerNotFound as error:  # `docker container prune` removes containers that are not started
+            gone = str(error)
+            tools.logger.warning("the new container was removed before its start", extra={"error": gone})
+            confirm()
+    raise stays_taken(spec.name, last) if last else _stays_removed(spec.name, gone)
+
+
+def _stays_removed(name: str, gone: str) -> OperationFailed:
+    return OperationFailed(
+        ErrorCode.CONTAINER_START_FAILED,
+        f"container {name} was created {NAME_TRIES} times and removed before its start each time, as docker container "
+        f"prune does; see docker events: {gone}",
+    )
 
 
 def stays_taken(name: str, last: str) -> OperationFailed:

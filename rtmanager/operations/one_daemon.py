@@ -206,7 +206,7 @@ class GuardedRuntime:
 
     def launch(self, spec: ContainerSpec, confirm: Callable[[], None] = unconditionally) -> str:
         """See the port. `LaunchFailed` also when a container of another deployment has the name."""
-        with self._launching(spec, spec.name):
+        with self._launching(spec, spec.name, ContainerNotFound):
             container_id = self._inner.launch(spec, self._confirming(confirm))
         self._one.ours.add(container_id)
         return container_id
@@ -316,9 +316,14 @@ class GuardedRuntime:
         return view
 
     def _require_ours(self, container_id: str) -> None:
-        """Raise `ContainerNotFound` for another deployment's container: a copied database may name it."""
-        if container_id not in self._one.ours:
-            self._of_ours(self._inner.inspect(container_id))
+        """Raise `ContainerNotFound` for a container that is no game of this deployment.
+
+        A copied database, or a row edited by hand, may name it.
+        """
+        if container_id in self._one.ours:
+            return
+        if not self._of_ours(self._inner.inspect(container_id)).is_game:
+            raise ContainerNotFound(f"container {container_id} has no labels of a game, so it is left alone")
 
     @contextmanager
     def _launching(self, spec: ContainerSpec, name: str, *answers: type[RuntimeManagerError]) -> Iterator[None]:

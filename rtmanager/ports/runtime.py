@@ -165,9 +165,9 @@ class ContainerRuntime(Protocol):
         since. An instance that freezes after it finds its container removed by them, because that container has the
         name and does not run.
 
-        Raises `NameTaken` (nothing was done) or `LaunchFailed` (the created container is removed again). `LaunchFailed`
-        also covers an image whose process ends at once on its first start here. After `Unavailable` a container may
-        exist.
+        Raises `NameTaken` (nothing was done), `ContainerNotFound` (somebody removed the created container before its
+        start), or `LaunchFailed` (the created container is removed again). `LaunchFailed` also covers an image whose
+        process ends at once on its first start here. After `Unavailable` a container may exist.
         """
         ...
 

@@ -77,6 +77,26 @@ class DockerAnswersTest(unittest.TestCase):
 
 
 class LaunchTest(DockerAnswersTest):
+    def test_a_container_that_somebody_removed_before_its_start_is_gone(self) -> None:
+        self.refuse(START, 409, "container is marked for removal and cannot be started")
+        with self.assertRaises(ContainerNotFound):
+            self.runtime.launch(SPEC)
+        self.refuse(START, 404, "No such container: c1")
+        with self.assertRaises(ContainerNotFound):
+            self.runtime.launch(SPEC)
+        self.refuse(START, 404, 'exec: "serve": executable file not found in $PATH')
+        with self.assertRaises(LaunchFailed):
+            self.runtime.launch(SPEC)
+
+    def test_what_can_be_no_container_is_not_found_without_a_request(self) -> None:
+        for name in ("../../_ping", "", "..", "c1/../c2", "c1?force=1", "c 1", "c1\n", "\ud800", "-c1", "é" * 1000):
+            with self.subTest(name=name):
+                for each in (self.runtime.inspect, self.runtime.remove, partial(self.runtime.stop, stop_grace_s=1)):
+                    with self.assertRaises(ContainerNotFound):
+                        each(name)
+                self.assertIn("cannot be read", self.runtime.log_tail(name))
+        self.assertEqual(self.daemon.requests, [])
+
     def test_dockers_warnings_are_logged(self) -> None:
         self.accept(CREATE, 201, {"Id": "c1", "Warnings": ["no swap limit"]})
         with self.assertLogs("rtmanager.docker", "WARNING") as logs:

@@ -352,6 +352,14 @@ class OtherDeploymentTest(unittest.TestCase):
             self.runtime.remove(view.container_id)
         self.assertEqual(len(self.docker.containers), 1)
 
+    def test_a_container_without_labels_of_a_game_is_left_alone_though_a_record_names_it(self) -> None:
+        self.world.bring(Status.RUNNING)
+        container_id = self.world.container()
+        self.docker.alter(container_id, labels={})
+        self.guarded.one.ours.clear()
+        self.assertIs(self.world.do(request("g1", OpKind.STOP)).outcome, Outcome.SUCCESS)
+        self.assertTrue(self.docker.inspect(container_id).alive)
+
     def test_what_a_list_has_shown_is_not_inspected_before_a_stop(self) -> None:
         self.world.bring(Status.RUNNING)
         self.world.reconcile()

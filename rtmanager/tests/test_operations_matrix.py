@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 from unittest import mock
@@ -242,6 +243,24 @@ class StartFailureTest(WorldTestCase):
         taken = NameTaken("the name is in use by container p1")
         with mock.patch.object(self.world.docker, "launch", side_effect=taken):
             self.assert_failed(ErrorCode.CONTAINER_START_FAILED, "stays taken", "in use by container p1")
+
+    def test_a_container_that_is_removed_before_each_start_is_reported(self) -> None:
+        gone = ContainerNotFound("container c1 was removed before its start")
+        with mock.patch.object(self.world.docker, "launch", side_effect=gone):
+            self.assert_failed(ErrorCode.CONTAINER_START_FAILED, "removed before its start each time", "prune", "c1")
+
+    def test_one_that_is_removed_before_its_start_once_is_created_anew(self) -> None:
+        launch, calls = self.world.docker.launch, []
+
+        def once(spec: ContainerSpec, confirm: Callable[[], None]) -> str:
+            calls.append(spec)
+            if len(calls) == 1:
+                raise ContainerNotFound("container c1 was removed before its start")
+            return launch(spec, confirm)
+
+        with mock.patch.object(self.world.docker, "launch", once):
+            self.assertIs(self.world.do(job_request()).outcome, Outcome.SUCCESS)
+        self.assertEqual(len(self.world.docker.containers), 1)
 
     def assert_failed(self, code: ErrorCode, *parts: str, wanted: Request | None = None) -> None:
         before = self.world.record()

@@ -77,8 +77,8 @@ MUTANTS = (
         "two databases on one daemon take each other's containers",
         Edit(
             "domain/container.py",
-            '        return self.labels.get(LABEL_DEPLOYMENT, "") not in ("", deployment)\n',
-            "        return deployment in self.labels\n",
+            '    return label not in ("", deployment)\n',
+            "    return False\n",
         ),
         check=module("test_daemon"),
     ),

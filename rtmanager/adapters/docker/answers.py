@@ -301,7 +301,20 @@ CALLS: dict[str, Call] = {
         ),
         changes=True,
     ),
-    "start": Call("POST /containers/{id}/start", ErrorCode.CONTAINER_START_FAILED, changes=True),
+    "start": Call(
+        "POST /containers/{id}/start",
+        ErrorCode.CONTAINER_START_FAILED,
+        (
+            _absent("created anew, five times at most", *_NO_CONTAINER),
+            Special(
+                AnswerKind.ABSENT,
+                frozenset({409}),
+                ("is marked for removal",),
+                "the same: somebody is removing the container",
+            ),
+        ),
+        changes=True,
+    ),
     "first_start": Call(
         "GET /containers/{id}/json",
         ErrorCode.CONTAINER_START_FAILED,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -56,6 +57,9 @@ from rtmanager.ports.runtime import (
     StillRunning,
     unconditionally,
 )
+
+#: A container's id or name, as Docker restricts it.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 T = TypeVar("T")
 
@@ -197,12 +201,14 @@ class DockerRuntime:
             raise LaunchFailed(message)
 
     def _start(self, spec: ContainerSpec, container_id: str) -> None:
-        """Start a created container; remove it when the start fails."""
+        """Start a created container; remove it when the start fails. Raises `ContainerNotFound` when it is gone."""
         try:
             self._engine.call(
                 "start", self._deadlines.start_s, lambda client: _done(_post(client, container_id, "start"))
             )
         except APIError as error:
+            if kind_of("start", error) is AnswerKind.ABSENT:
+                raise ContainerNotFound(f"container {container_id} was removed before its start") from error
             message = launch_refused(spec, "start", error)
             self._discard(container_id, message)
             raise LaunchFailed(message) from error
@@ -228,6 +234,7 @@ class DockerRuntime:
 
     def remove(self, container_id: str) -> None:
         """See the port; removes anonymous volumes with the container, and never kills a process."""
+        _require_name(container_id)
         until = monotonic() + self._deadlines.remove_s
         refused = False
         while True:
@@ -260,8 +267,6 @@ class DockerRuntime:
 
     def inspect(self, id_or_name: str) -> ContainerView:
         """See the port."""
-        if not id_or_name:
-            raise ContainerNotFound("a container without a name does not exist")
         return self._of_container(
             "inspect",
             id_or_name,
@@ -288,6 +293,7 @@ class DockerRuntime:
     def log_tail(self, container_id: str) -> str:
         """See the port; for an unreadable log, returns the reason in brackets."""
         try:
+            _require_name(container_id)
             raw = self._engine.call(
                 "logs",
                 self._deadlines.log_s,
@@ -343,6 +349,7 @@ class DockerRuntime:
         self, name: str, container_id: str, seconds: float, question: Callable[[docker.APIClient], T]
     ) -> T:
         """Like `DaemonClient.answer`, for one container; raises `ContainerNotFound` when it does not exist."""
+        _require_name(container_id)
         try:
             return self._engine.call(name, seconds, question)
         except APIError as error:
@@ -456,6 +463,15 @@ def _present_run(client: docker.APIClient) -> RuntimeRun:
         for path, query in (("/info", None), ("/networks", bridges))
     )
     return decode.present_run(info, networks)
+
+
+def _require_name(id_or_name: str) -> None:
+    """Raise `ContainerNotFound` for what can be no container's id or name, such as a row edited by hand may have.
+
+    Docker takes it for another path, and redirects.
+    """
+    if not _NAME.fullmatch(id_or_name):
+        raise ContainerNotFound(f"no container can be called {bounded(id_or_name, 100)!r}")
 
 
 def _create(client: docker.APIClient, request: dict[str, Any], name: str) -> tuple[str, Sequence[object]]:

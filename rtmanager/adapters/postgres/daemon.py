@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
+
 from rtmanager.adapters.postgres.database import Connection, Database
 from rtmanager.adapters.postgres.queries import SQL, dropped, values_of
 from rtmanager.domain.daemon import Daemon
+from rtmanager.domain.errors import IN_MESSAGE
+from rtmanager.ports.store import StoreRejected
 
 
 class PostgresDaemons:
@@ -21,9 +25,11 @@ class PostgresDaemons:
         return Daemon(**rows[0]) if rows else None
 
     def recorded_before_migrations(self) -> Daemon | None:
-        """Like `recorded`, outside the pool; None also when the schema lacks the table."""
+        """Like `recorded`, outside the pool; None also when the schema lacks the table. Raises `StoreRejected`."""
         with self._database.watched(), self._database.connect() as connection:
             [found] = connection.execute(b"SELECT to_regclass('daemon') IS NOT NULL").fetchone() or (False,)
+            if found:
+                _require_deployment(connection)
             row = connection.execute(SQL["recorded_daemon"]).fetchone() if found else None
         return Daemon(*map(str, row)) if row else None
 
@@ -41,10 +47,41 @@ class PostgresDaemons:
                 connection.execute(SQL["forget_deployment"])
                 _the_one_row(connection, "deployment", "deployment_id", {})
 
+    def require_deployment(self, known: str) -> None:
+        """Raise `StoreRejected` unless the table has this id, which the containers of this instance's games have."""
+        rows = self._database.read("deployment_id", SQL["known_deployment"], {})
+        if not rows:
+            raise _lost(known)
+        if str(rows[0]["id"]) != known:
+            raise _unfit(
+                f"the table deployment has another id, {rows[0]['id']}, than at the start",
+                f"UPDATE rtmanager.deployment SET id = '{known}', or start this instance again",
+            )
+
     def deployment_id(self) -> str:
         """See the port."""
         with self._database.transaction("deployment_id") as connection:
+            _require_deployment(connection)
             return str(_the_one_row(connection, "deployment", "deployment_id", {})["id"])
+
+
+def _lost(known: str) -> StoreRejected:
+    return _unfit(
+        "the table deployment is empty, and with a new id all games' containers would count as another's",
+        f"INSERT INTO rtmanager.deployment (id) VALUES ('{known}')",
+    )
+
+
+def _unfit(message: str, remedy: str) -> StoreRejected:
+    error = StoreRejected(f"{message}; {remedy}")  # readiness shows the message alone
+    error.remedy = IN_MESSAGE
+    return error
+
+
+def _require_deployment(connection: psycopg.Connection[Any]) -> None:
+    """Raise `StoreRejected` where a new id would hide the containers of all games."""
+    if connection.execute(SQL["lost_deployment"]).fetchone():
+        raise _lost("<the label com.galaxy.deployment of a game's container>")
 
 
 def _the_one_row(connection: Connection, table: str, statement: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ TABLES = {
         "error_message": MAYBE_TEXT,
         "started_at": TIME,
         "finished_at": TIME,
+        "caller": MAYBE_TEXT,
     },
     "health_snapshots": {
         "game_id": TEXT,

@@ -115,8 +115,8 @@ class Commands(CommandTestCase):
         missing = f"{self.network.name}-not"
         good, bad = self.commands("check", self.environment(), self.environment(DOCKER_NETWORK=missing))
 
-        self.assertEqual((good[0], good[1].count("ok  "), good[1].count("FAILED")), (0, 10, 0), good[1])
-        self.assertEqual((bad[0], bad[1].count("ok  "), bad[1].count("FAILED")), (1, 8, 1), bad[1])
+        self.assertEqual((good[0], good[1].count("ok  "), good[1].count("FAILED")), (0, 11, 0), good[1])
+        self.assertEqual((bad[0], bad[1].count("ok  "), bad[1].count("FAILED")), (1, 9, 1), bad[1])
         self.assertIn("skipped container   not tried: network comes first", bad[1])
         self.assertIn(f"remedy: docker network create {missing}", bad[1])
 

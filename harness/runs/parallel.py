@@ -6,6 +6,7 @@ that of failed modules at the end of all.
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -137,6 +138,7 @@ def serve(verbosity: int) -> None:
     """Run the modules that standard input names, one a line, and answer each with a line of JSON."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    gc.set_threshold(20_000, 20, 20)  # many modules stay loaded, and each collection goes through them
     for line in sys.stdin:
         module, begun_cpu_s = line.strip(), _cpu_s()
         suite = unittest.defaultTestLoader.loadTestsFromName(module)

@@ -110,7 +110,7 @@ class QuickstartTest(unittest.TestCase):
             '"status":"healthy"',
             "last-delivered-id",
             "deferred_why",
-            "UPDATE 1",
+            "INSERT 0 1",
         ):
             self.assertRegex(printed, wanted)
 
